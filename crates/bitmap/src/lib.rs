@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Dirty bitmaps: which pages of a guest's memory were written since somebody last asked.
+//!
+//! A monitor that migrates or snapshots a running guest copies its memory while it changes, and then
+//! copies again what was written meanwhile. The hypervisor logs what the guest's processors write;
+//! this crate logs what the monitor's own threads write. It knows offsets and lengths in bytes, and
+//! nothing of addresses, pointers or mappings, so it serves any memory, also one that the rest of
+//! this project did not map.
+//!
+//! ```
+//! use core::num::NonZeroUsize;
+//! use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // One bit per 4 KiB of a memory of 64 MiB.
+//! let bitmap = AtomicBitmap::new(64 << 20, NonZeroUsize::try_from(4096)?);
+//!
+//! // A device that was given the memory from 1 MiB on stores 6,000 bytes at its offset 100, then marks.
+//! let device_view = bitmap.slice_at(1 << 20);
+//! device_view.mark_dirty(100, 6000);
+//! assert!(bitmap.dirty_at((1 << 20) + 6099));
+//!
+//! // The migration thread takes the marks, then copies the pages they name.
+//! let words = bitmap.get_and_reset();
+//! let first_page = (1 << 20) / 4096;
+//! assert_eq!(words[first_page / 64], 0b11);
+//! assert!(!bitmap.dirty_at((1 << 20) + 100));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Main types
+//!
+//! * [`Bitmap`] is what a memory needs of its bitmap: mark a range, ask, slice. [`NewBitmap`] makes
+//!   one from a length.
+//! * [`AtomicBitmap`] is the one to use: shared between threads, one bit per page.
+//! * `()` records nothing and costs nothing; `Option<B>` decides at run time.
+//! * [`BitmapSlice`] is a bitmap seen from an offset on: [`RefSlice`] borrows, [`ArcSlice`] shares.
+//!   [`WithBitmapSlice`] and [`BS`] name a bitmap's slice type.
+//!
+//! # Guarantees
+//!
+//! * **No write is lost**, as long as the writer marks after it has stored its data. A write whose
+//!   mark returned before a harvest began is in that harvest or was in an earlier one, and its data
+//!   is visible to the harvester. A write that races with a harvest is in this one or the next.
+//! * **Nothing here panics or wraps** on an offset or a length, whatever a guest chose: what lies past
+//!   the end is ignored, sums saturate. The one panic is [`AtomicBitmap::new`] with a page size that is
+//!   no power of two. (A bitmap larger than memory fails as every allocation does.)
+//! * **Harvests are clean**: bits past the last page are zero.
+//!
+//! # What it does not do
+//!
+//! Find writers: whoever stores marks, or uses a memory that does. Cover writes by the guest or by
+//! other processes. Tell when a page was written, or how often. Check that a bitmap is as
+//! long as its memory; [`Bitmap::tracked_bytes`] lets whoever joins the two do so.
+//!
+//! # Cost
+//!
+//! A bit per page: 2 MiB for 64 GiB in pages of 4 KiB, allocated zeroed and not touched before use.
+//! Marking costs one atomic operation per 64 pages touched, so mostly one. A harvest reads every word
+//! and writes those with marks.
+//!
+//! # Features
+//!
+//! * `std` (default): [`NewBitmap::with_len`] uses the host's page size on Unix. Without it,
+//!   and on other systems, pages are 4 KiB. The crate needs `alloc` and 64-bit atomics in any case.
+#![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod atomic_bitmap;
+mod bitmap;
+mod page_size;
+mod slice;
+mod sync;
+mod words;
+
+pub use atomic_bitmap::AtomicBitmap;
+pub use bitmap::{BS, Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
+pub use page_size::PageSizeError;
+pub use slice::{ArcSlice, BaseSlice, RefSlice};

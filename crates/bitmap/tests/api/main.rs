@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The public API: against a naive model, from several threads, and what it does to memory.
+#![expect(clippy::unwrap_used, reason = "tests may unwrap, in helpers too")]
+
+mod memory;
+mod model;
+mod threads;

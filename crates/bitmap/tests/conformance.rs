@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The crate's bitmaps in the suite that is open to everyone's.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use guest_memory_bitmap::{ArcSlice, AtomicBitmap, NewBitmap};
+use guest_memory_conformance::{Config, bitmap};
+
+#[test]
+fn atomic_bitmap_with_the_default_page_size_behaves() {
+    bitmap::check(AtomicBitmap::with_len);
+}
+
+#[test]
+fn atomic_bitmap_behaves_with_pages_of_any_size() {
+    for page_size in [1, 2, 64, 1 << 16] {
+        let page_size = NonZeroUsize::new(page_size).unwrap();
+        bitmap::check(|len| AtomicBitmap::new(len, page_size));
+    }
+}
+
+#[test]
+fn enlarged_atomic_bitmap_behaves() {
+    bitmap::check(|len| {
+        let mut bitmap = AtomicBitmap::with_len(len / 3);
+        bitmap.enlarge(len - len / 3);
+        bitmap
+    });
+}
+
+#[test]
+fn arc_slice_of_a_larger_bitmap_behaves() {
+    bitmap::check(|len| {
+        let whole = AtomicBitmap::with_len(len + 0x10000);
+        ArcSlice::new(Arc::new(whole), 0x10000)
+    });
+}
+
+#[test]
+fn some_bitmap_behaves() {
+    bitmap::check(Option::<AtomicBitmap>::with_len);
+}
+
+#[test]
+fn bitmaps_that_record_nothing_behave() {
+    let untracked = Config::default().untracked();
+    bitmap::check_with(untracked, <() as NewBitmap>::with_len);
+    bitmap::check_with(untracked, |_| None::<AtomicBitmap>);
+}

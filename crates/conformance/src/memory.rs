@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The suite for a whole [`GuestMemory`].
+//!
+//! What it holds a memory made of a sorted list of ranges to, beside all that
+//! [`bytes`] asks of its accesses, here across borders of regions and into holes:
+//!
+//! * `num_regions`, `iter` and `last_addr` agree with the list; `find_region`, `to_region_addr`,
+//!   `address_in_range` and `check_address` find the range that holds an address, or nothing;
+//! * `check_range` is true exactly if every byte is mapped; `checked_offset` says whether the sum is
+//!   mapped, whatever lies between;
+//! * `get_slice` stays in one region or fails; `get_slices` gives every byte up to the first hole, in
+//!   order, then one error if bytes are missing, then nothing;
+//! * `try_access` visits the same pieces, with the right counts;
+//! * an access that starts in a hole fails with its address; one that runs into a hole says how far
+//!   it came; the regions' bitmaps are dirty where something was written and nowhere else.
+//!
+//! Left open: whether an empty range at an address that is not mapped counts as mapped.
+
+use guest_memory_bitmap::Bitmap;
+use guest_memory_core::{
+    GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, IoMemory, Permissions,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::access::Refusal;
+use crate::bytes::{self, raw_operation};
+use crate::config::{Config, Tracking, expect_eq, guarded};
+use crate::model::Model;
+use crate::place::{Map, Spot, count, range_len, spot};
+use crate::region;
+
+/// A method of the memory with its arguments but for the address.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    missing_docs,
+    reason = "each variant is the method of that name, with its arguments"
+)]
+pub enum Call {
+    /// A method of [`Bytes`](guest_memory_core::Bytes).
+    Access(bytes::Call),
+    /// `find_region`, `to_region_addr`, `address_in_range`, `check_address`, `get_host_address`.
+    Find,
+    CheckRange {
+        len: usize,
+    },
+    CheckedOffset {
+        offset: usize,
+    },
+    GetSlice {
+        count: usize,
+    },
+    GetSlices {
+        count: usize,
+    },
+    TryAccess {
+        count: usize,
+    },
+}
+
+/// One call at an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// The address.
+    pub at: u64,
+    /// The rest.
+    pub call: Call,
+}
+
+#[derive(Debug)]
+struct Script {
+    ranges: Vec<(u64, usize)>,
+    operations: Vec<Operation>,
+}
+
+/// Checks the memories that `make` returns for a list of (start, length in bytes), which is never
+/// empty, sorted by start and free of overlaps.
+///
+/// # Panics
+///
+/// When one does not behave; the message names the operation and the shortest script.
+pub fn check<M: GuestMemory>(make: impl Fn(&[(GuestAddress, usize)]) -> M) {
+    check_with(Config::default(), make);
+}
+
+/// Checks memories as [`check`] does, with other settings.
+///
+/// # Panics
+///
+/// As [`check`].
+pub fn check_with<M: GuestMemory>(config: Config, make: impl Fn(&[(GuestAddress, usize)]) -> M) {
+    let tracking = config.settle("memory", |len| {
+        let memory = make(&[(GuestAddress(0), len)]);
+        let first = |memory: &M| {
+            memory
+                .iter()
+                .next()
+                .map(|region| region.bitmap().mark_dirty(0, 1))
+        };
+        first(&memory);
+        move |offset| {
+            memory
+                .iter()
+                .next()
+                .is_some_and(|region| region.bitmap().dirty_at(offset))
+        }
+    });
+    config.run("memory", &scripts(config, tracking), |script| {
+        let ranges: Vec<_> = script
+            .ranges
+            .iter()
+            .map(|&(start, len)| (GuestAddress(start), len))
+            .collect();
+        let memory = guarded(&("make", &ranges), || Ok(make(&ranges)))?;
+        let mut model = Model::new(&script.ranges, tracking.page_size);
+        guarded(&"a new memory", || bounds(&memory, &model))?;
+        guarded(&"a new memory", || compare(&memory, &model))?;
+        for operation in arithmetic_at_borders(&script.ranges) {
+            guarded(&operation, || apply(&operation, &memory, &mut model))?;
+        }
+        for operation in &script.operations {
+            guarded(operation, || {
+                apply(operation, &memory, &mut model)?;
+                compare(&memory, &model)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> {
+    let page_size = tracking.step();
+    let gap = prop_oneof![
+        4 => Just(0u64),
+        1 => 1u64..=40,
+        1 => Just(page_size as u64),
+        1 => 0u64..1 << 40,
+    ];
+    let first_start = prop_oneof![1 => Just(0u64), 1 => 0u64..1 << 33];
+    let at_top = proptest::option::of(range_len(page_size));
+    let ranges = (first_start, vec((gap, range_len(page_size)), 1..5), at_top);
+    let call = prop_oneof![
+        2 => Just(Call::Find),
+        2 => count(page_size).prop_map(|len| Call::CheckRange { len }),
+        1 => count(page_size).prop_map(|offset| Call::CheckedOffset { offset }),
+        2 => count(page_size).prop_map(|count| Call::GetSlice { count }),
+        2 => count(page_size).prop_map(|count| Call::GetSlices { count }),
+        1 => count(page_size).prop_map(|count| Call::TryAccess { count }),
+    ];
+    let access = raw_operation(page_size).prop_map(|(spot, call)| (spot, Call::Access(call)));
+    let raw = vec(prop_oneof![2 => (spot(), call), 3 => access], 1..24);
+    (ranges, raw).prop_map(move |((first_start, rest, at_top), raw)| {
+        let ranges = lay_out(config, first_start, &rest, at_top);
+        let map = Map::new(&ranges, page_size);
+        let resolve = |(spot, call): (Spot, Call)| Operation {
+            at: spot.find(&map),
+            call,
+        };
+        let operations = raw.into_iter().map(resolve).collect();
+        Script { ranges, operations }
+    })
+}
+
+/// Puts ranges of (gap before it, length in bytes) one after another, and the last one at the top.
+fn lay_out(
+    config: Config,
+    first_start: u64,
+    rest: &[(u64, usize)],
+    at_top: Option<usize>,
+) -> Vec<(u64, usize)> {
+    let mut next = config.round_up_address(first_start);
+    let mut ranges = Vec::new();
+    for &(gap, len) in rest {
+        let (start, len) = (next + config.round_up_address(gap), config.round_up(len));
+        ranges.push((start, len));
+        next = start + len as u64;
+    }
+    if let Some(len) = at_top {
+        let len = config.round_up(len);
+        ranges.push((0u64.wrapping_sub(len as u64), len));
+    }
+    ranges
+}
+
+fn bounds<M: GuestMemory>(memory: &M, model: &Model) -> Result<(), String> {
+    let expected: Vec<_> = model
+        .spans()
+        .iter()
+        .map(|span| (GuestAddress(span.start()), span.len() as u64))
+        .collect();
+    let found: Vec<_> = memory
+        .iter()
+        .map(|region| (region.start_addr(), region.len()))
+        .collect();
+    expect_eq("iter", found, expected)?;
+    expect_eq("num_regions", memory.num_regions(), model.spans().len())?;
+    let end = model.spans().last().map_or(1, |span| span.end());
+    let last = GuestAddress(u64::try_from(end - 1).unwrap_or(u64::MAX));
+    expect_eq("last_addr", memory.last_addr(), last)
+}
+
+/// Lists what every memory is asked, whatever its script: the arithmetic at its very borders.
+fn arithmetic_at_borders(ranges: &[(u64, usize)]) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for &(start, len) in ranges {
+        let end = start.wrapping_add(len as u64);
+        for at in [start.wrapping_sub(1), start, end.wrapping_sub(1), end] {
+            operations.push(Operation {
+                at,
+                call: Call::Find,
+            });
+            for count in [1, 2, len, usize::MAX] {
+                operations.push(Operation {
+                    at,
+                    call: Call::CheckRange { len: count },
+                });
+                operations.push(Operation {
+                    at,
+                    call: Call::CheckedOffset { offset: count },
+                });
+                operations.push(Operation {
+                    at,
+                    call: Call::GetSlice { count },
+                });
+            }
+        }
+    }
+    operations
+}
+
+/// Compares all bytes and dirty pages of a memory with the model's.
+///
+/// # Errors
+///
+/// Names the first byte or page that differs.
+pub fn compare<M: GuestMemory>(memory: &M, model: &Model) -> Result<(), String> {
+    for (region, span) in memory.iter().zip(model.spans()) {
+        region::compare(region, span)?;
+    }
+    Ok(())
+}
+
+/// Applies one operation to the memory and to the model and compares what they answer; what the
+/// memory holds afterwards is for [`compare`]. Returns whether the operation succeeded.
+///
+/// # Errors
+///
+/// Says what the memory answered and what the model expected.
+pub fn apply<M: GuestMemory>(
+    operation: &Operation,
+    memory: &M,
+    model: &mut Model,
+) -> Result<bool, String> {
+    let Operation { at, call } = *operation;
+    let address = GuestAddress(at);
+    match call {
+        Call::Access(call) => {
+            let operation = bytes::Operation { at, call };
+            bytes::apply(&operation, memory, &GuestAddress, model, &examine)
+        }
+        Call::Find => find(memory, address, model),
+        Call::CheckRange { len } => check_range(memory, address, len, model),
+        Call::CheckedOffset { offset } => {
+            let sum = at.checked_add(offset as u64);
+            let expected = sum.filter(|&sum| model.find(sum).is_some());
+            let found = memory.checked_offset(address, offset);
+            expect_eq("checked_offset", found, expected.map(GuestAddress))?;
+            Ok(expected.is_some())
+        }
+        Call::GetSlice { count } => get_slice(memory, address, count, model),
+        Call::GetSlices { count } => get_slices(memory, address, count, model),
+        Call::TryAccess { count } => try_access(memory, address, count, model),
+    }
+}
+
+fn find<M: GuestMemory>(memory: &M, address: GuestAddress, model: &Model) -> Result<bool, String> {
+    let span = model.find(address.0);
+    let is_inside = span.is_some();
+    let start = span.map(|span| GuestAddress(span.start()));
+    let offset = span.and_then(|span| span.offset_of(address.0));
+
+    let found = memory
+        .find_region(address)
+        .map(GuestMemoryRegion::start_addr);
+    expect_eq("the start of find_region", found, start)?;
+    let found = memory.to_region_addr(address);
+    let found = found.map(|(region, offset)| (region.start_addr(), offset.0));
+    let expected = start.zip(offset.map(|offset| offset as u64));
+    expect_eq("to_region_addr", found, expected)?;
+    expect_eq(
+        "address_in_range",
+        memory.address_in_range(address),
+        is_inside,
+    )?;
+    let expected = is_inside.then_some(address);
+    expect_eq("check_address", memory.check_address(address), expected)?;
+
+    match memory.get_host_address(address) {
+        Ok(found) if is_inside => {
+            let slice = memory.get_slice(address, 1);
+            let slice = slice.map_err(|error| format!("get_slice of one byte: {error:?}"))?;
+            let expected = slice.ptr_guard().as_ptr();
+            expect_eq("get_host_address", found.cast_const(), expected)?;
+        }
+        Ok(found) => return Err(format!("get_host_address of a hole is {found:?}")),
+        Err(_) => {}
+    }
+    Ok(is_inside)
+}
+
+fn check_range<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    len: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let expected = model.mapped(address.0, len) == len;
+    if len == 0 && model.find(address.0).is_none() {
+        return Ok(false);
+    }
+    let found = GuestMemory::check_range(memory, address, len);
+    expect_eq("check_range", found, expected)?;
+    for access in [
+        Permissions::Read,
+        Permissions::Write,
+        Permissions::ReadWrite,
+    ] {
+        let found = IoMemory::check_range(memory, address, len, access);
+        expect_eq("check_range of IoMemory", found, expected)?;
+    }
+    Ok(expected)
+}
+
+fn get_slice<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let in_one_range = match model.pieces(address.0, count)[..] {
+        [] => count == 0,
+        [(_, _, len)] => len == count,
+        _ => false,
+    };
+    match memory.get_slice(address, count) {
+        Ok(slice) if in_one_range => {
+            expect_eq("the length of the slice", slice.len(), count)?;
+            Ok(true)
+        }
+        Ok(slice) => Err(format!(
+            "get_slice returned {} bytes, expected an error",
+            slice.len()
+        )),
+        Err(_) if !in_one_range || model.find(address.0).is_none() => Ok(false),
+        Err(error) => Err(format!(
+            "get_slice returned {error:?}, expected {count} bytes"
+        )),
+    }
+}
+
+/// The pieces of an access as (address of the first byte in the host, length in bytes).
+type Pieces = Vec<(*const u8, usize)>;
+
+fn expected_pieces<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<Pieces, String> {
+    let mut pieces = Vec::new();
+    let mut next = address.0;
+    for (_, _, len) in model.pieces(address.0, count) {
+        let slice = memory.get_slice(GuestAddress(next), len);
+        let slice = slice.map_err(|error| format!("get_slice of a piece: {error:?}"))?;
+        pieces.push((slice.ptr_guard().as_ptr(), len));
+        next = next.wrapping_add(len as u64);
+    }
+    Ok(pieces)
+}
+
+fn get_slices<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let expected = expected_pieces(memory, address, count, model)?;
+    let is_all_mapped = model.mapped(address.0, count) == count;
+
+    let mut found = Pieces::new();
+    let mut slices = GuestMemory::get_slices(memory, address, count);
+    let mut error = None;
+    for slice in slices.by_ref() {
+        match slice {
+            Ok(slice) if error.is_none() => found.push((slice.ptr_guard().as_ptr(), slice.len())),
+            Ok(slice) => return Err(format!("get_slices gave {slice:?} after an error")),
+            Err(_) if error.is_some() => return Err("get_slices gave two errors".into()),
+            Err(reason) => error = Some(reason),
+        }
+    }
+    if slices.next().is_some() {
+        return Err("get_slices went on after its end".into());
+    }
+    expect_eq("the pieces of get_slices", found, expected.clone())?;
+    if count > 0 || error.is_none() {
+        expect_eq(
+            "get_slices without an error",
+            error.is_none(),
+            is_all_mapped,
+        )?;
+    }
+
+    let access = Permissions::ReadWrite;
+    let Ok(slices) = IoMemory::get_slices(memory, address, count, access) else {
+        expect_eq(
+            "get_slices of IoMemory without an error",
+            false,
+            is_all_mapped,
+        )?;
+        return Ok(false);
+    };
+    let found: Pieces = slices
+        .map_while(|slice| {
+            slice
+                .ok()
+                .map(|slice| (slice.ptr_guard().as_ptr(), slice.len()))
+        })
+        .collect();
+    expect_eq("the pieces of get_slices of IoMemory", found, expected)?;
+    Ok(is_all_mapped)
+}
+
+fn try_access<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let mut expected = Vec::new();
+    let mut done = 0;
+    for (index, offset, len) in model.pieces(address.0, count) {
+        let start = model.spans()[index].start();
+        expected.push((done, len, offset as u64, GuestAddress(start)));
+        done += len;
+    }
+    let mut found = Vec::new();
+    let result = memory.try_access(count, address, |done, len, offset, region| {
+        found.push((done, len, offset.0, region.start_addr()));
+        Ok(len)
+    });
+    expect_eq("the pieces of try_access", found, expected)?;
+    match result {
+        Ok(total) => {
+            expect_eq("the count of try_access", total, done)?;
+            Ok(true)
+        }
+        Err(_) if done == 0 => Ok(false),
+        Err(error) => Err(format!("try_access returned {error:?}, expected {done}")),
+    }
+}
+
+/// Checks that an error says what the model knows.
+fn examine(error: &GuestMemoryError, refusal: Refusal) -> Result<(), String> {
+    match (error, refusal) {
+        (GuestMemoryError::InvalidGuestAddress(found), Refusal::Unmapped(at)) => {
+            expect_eq("the address in the error", found.0, at)
+        }
+        (_, Refusal::Unmapped(at)) => Err(format!(
+            "returned {error:?}, expected InvalidGuestAddress of {at:#x}"
+        )),
+        _ => region::examine(error, refusal),
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Implementations of [`Bytes`].
+
+use std::sync::atomic::Ordering;
+
+use guest_memory_bitmap::{ArcSlice, Bitmap};
+use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
+use guest_memory_volatile::{
+    AtomicAccess, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile,
+};
+
+use crate::toys::{ToyBitmap, ToyRegion};
+
+/// What is wrong with an implementation of [`Bytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BytesFault {
+    WriteCountsTooMuch,
+    WriteSliceIgnoresCut,
+    WriteSliceLosesFirstPart,
+    ReadStopsBeforeEnd,
+    EmptyWriteFails,
+    StoreIsNotMarked,
+    StoreTakesAnyAlignment,
+    StreamRestartsHalfway,
+    StreamLosesBytes,
+    ExactStreamIsShort,
+}
+
+impl BytesFault {
+    /// Each fault and a word that the report has to hold.
+    pub(crate) const ALL: [(Self, &str); 10] = [
+        (Self::WriteCountsTooMuch, "Write("),
+        (Self::WriteSliceIgnoresCut, "Write"),
+        (Self::WriteSliceLosesFirstPart, "Write"),
+        (Self::ReadStopsBeforeEnd, "Read"),
+        (Self::EmptyWriteFails, "Write("),
+        (Self::StoreIsNotMarked, "Store {"),
+        (Self::StoreTakesAnyAlignment, "Store {"),
+        (Self::StreamRestartsHalfway, "ReadVolatileFrom {"),
+        (Self::StreamLosesBytes, "WriteVolatileTo {"),
+        (Self::ExactStreamIsShort, "WriteVolatileTo {"),
+    ];
+}
+
+/// A slice of memory with a fault in its access methods; its memory is leaked.
+#[derive(Debug)]
+pub(crate) struct FaultyBytes {
+    region: &'static ToyRegion,
+    slice: VolatileSlice<'static, ArcSlice<ToyBitmap>>,
+    fault: Option<BytesFault>,
+}
+
+impl FaultyBytes {
+    pub(crate) fn new(fault: Option<BytesFault>, len: usize) -> Self {
+        let region: &ToyRegion = Box::leak(Box::new(ToyRegion::new(GuestAddress(0), len)));
+        let slice = region
+            .as_volatile_slice()
+            .expect("a toy region has a slice");
+        Self {
+            region,
+            slice,
+            fault,
+        }
+    }
+
+    pub(crate) fn mark(&self, offset: usize) {
+        self.slice.bitmap().mark_dirty(offset, 1);
+    }
+
+    pub(crate) fn dirty_at(&self, offset: usize) -> bool {
+        self.slice.bitmap().dirty_at(offset)
+    }
+
+    fn has(&self, fault: BytesFault) -> bool {
+        self.fault == Some(fault)
+    }
+}
+
+type Result<T> = std::result::Result<T, VolatileMemoryError>;
+
+impl Bytes<usize> for FaultyBytes {
+    type E = VolatileMemoryError;
+
+    fn write(&self, buf: &[u8], addr: usize) -> Result<usize> {
+        if self.has(BytesFault::EmptyWriteFails) && buf.is_empty() && addr >= self.slice.len() {
+            return Err(VolatileMemoryError::OutOfBounds { addr });
+        }
+        let written = self.slice.write(buf, addr)?;
+        Ok(if self.has(BytesFault::WriteCountsTooMuch) {
+            buf.len()
+        } else {
+            written
+        })
+    }
+
+    fn read(&self, buf: &mut [u8], addr: usize) -> Result<usize> {
+        let room = self.slice.len().saturating_sub(addr).saturating_sub(1);
+        if self.has(BytesFault::ReadStopsBeforeEnd) && room < buf.len() && room > 0 {
+            return self.slice.read(&mut buf[..room], addr);
+        }
+        self.slice.read(buf, addr)
+    }
+
+    fn write_slice(&self, buf: &[u8], addr: usize) -> Result<()> {
+        if self.has(BytesFault::WriteSliceIgnoresCut) {
+            return self.slice.write(buf, addr).map(drop);
+        }
+        let is_cut = addr.saturating_add(buf.len()) > self.slice.len() && !buf.is_empty();
+        if self.has(BytesFault::WriteSliceLosesFirstPart) && is_cut {
+            return Err(VolatileMemoryError::OutOfBounds { addr });
+        }
+        self.slice.write_slice(buf, addr)
+    }
+
+    fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<()> {
+        self.slice.read_slice(buf, addr)
+    }
+
+    fn read_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<usize>
+    where
+        F: ReadVolatile,
+    {
+        let half = self.slice.len() / 2;
+        if self.has(BytesFault::StreamRestartsHalfway) && addr < half && count > half - addr {
+            // Two stretches; a short read in the first one does not end the walk.
+            let first = self.slice.read_volatile_from(addr, src, half - addr)?;
+            let rest = self
+                .slice
+                .read_volatile_from(half, src, count - (half - addr))?;
+            return Ok(first + rest);
+        }
+        self.slice.read_volatile_from(addr, src, count)
+    }
+
+    fn read_exact_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<()>
+    where
+        F: ReadVolatile,
+    {
+        self.slice.read_exact_volatile_from(addr, src, count)
+    }
+
+    fn write_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<usize>
+    where
+        F: WriteVolatile,
+    {
+        let written = self.slice.write_volatile_to(addr, dst, count)?;
+        let loses = self.has(BytesFault::StreamLosesBytes) && written > 2;
+        Ok(if loses { written - 1 } else { written })
+    }
+
+    fn write_all_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<()>
+    where
+        F: WriteVolatile,
+    {
+        if self.has(BytesFault::ExactStreamIsShort) {
+            return self.slice.write_volatile_to(addr, dst, count).map(drop);
+        }
+        self.slice.write_all_volatile_to(addr, dst, count)
+    }
+
+    fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
+        if self.has(BytesFault::StoreIsNotMarked) {
+            let elsewhere = ToyBitmap::new(self.slice.len()).slice_at(0);
+            let start = MemoryRegionAddress(0);
+            let window = self.region.window(start, self.slice.len(), elsewhere);
+            return window
+                .expect("as long as the region")
+                .store(val, addr, order);
+        }
+        if self.has(BytesFault::StoreTakesAnyAlignment) {
+            return self.slice.write_obj(val, addr);
+        }
+        self.slice.store(val, addr, order)
+    }
+
+    fn load<T: AtomicAccess>(&self, addr: usize, order: Ordering) -> Result<T> {
+        self.slice.load(addr, order)
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Memories.
+
+use guest_memory_bitmap::ArcSlice;
+use guest_memory_core::{
+    GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, MemoryRegionAddress,
+};
+use guest_memory_volatile::VolatileSlice;
+
+use super::offset_of;
+use crate::toys::{ToyBitmap, ToyMemory, ToyRegion};
+
+/// What is wrong with a memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryFault {
+    NumRegionsCountsOneMore,
+    LastAddrIsOfFirstRegion,
+    FindRegionMissesLastByte,
+    RegionAddrIsOneLess,
+    CheckRangeSkipsHoles,
+    CheckedOffsetWraps,
+    SliceIsCutAtBorder,
+    TryAccessStopsAtBorder,
+}
+
+impl MemoryFault {
+    /// Each fault and a word that the report has to hold.
+    pub(crate) const ALL: [(Self, &str); 8] = [
+        (Self::NumRegionsCountsOneMore, "num_regions"),
+        (Self::LastAddrIsOfFirstRegion, "last_addr"),
+        (Self::FindRegionMissesLastByte, "expected"),
+        (Self::RegionAddrIsOneLess, "expected"),
+        (Self::CheckRangeSkipsHoles, "check_range"),
+        (Self::CheckedOffsetWraps, "checked_offset"),
+        (Self::SliceIsCutAtBorder, "get_slice"),
+        (Self::TryAccessStopsAtBorder, "try_access"),
+    ];
+}
+
+/// A memory with a fault.
+#[derive(Debug)]
+pub(crate) struct FaultyMemory {
+    inner: ToyMemory,
+    fault: MemoryFault,
+}
+
+impl FaultyMemory {
+    pub(crate) fn new(fault: MemoryFault, ranges: &[(GuestAddress, usize)]) -> Self {
+        Self {
+            inner: ToyMemory::new(ranges),
+            fault,
+        }
+    }
+
+    fn has(&self, fault: MemoryFault) -> bool {
+        self.fault == fault
+    }
+}
+
+impl GuestMemory for FaultyMemory {
+    type R = ToyRegion;
+
+    fn iter(&self) -> impl Iterator<Item = &ToyRegion> {
+        self.inner.iter()
+    }
+
+    fn num_regions(&self) -> usize {
+        self.inner.num_regions() + usize::from(self.has(MemoryFault::NumRegionsCountsOneMore))
+    }
+
+    fn last_addr(&self) -> GuestAddress {
+        if self.has(MemoryFault::LastAddrIsOfFirstRegion) {
+            return self.iter().next().expect("a region").last_addr();
+        }
+        self.inner.last_addr()
+    }
+
+    fn find_region(&self, addr: GuestAddress) -> Option<&ToyRegion> {
+        let region = self.inner.find_region(addr)?;
+        let is_missed =
+            self.has(MemoryFault::FindRegionMissesLastByte) && addr == region.last_addr();
+        (!is_missed).then_some(region)
+    }
+
+    fn to_region_addr(&self, addr: GuestAddress) -> Option<(&ToyRegion, MemoryRegionAddress)> {
+        let region = self.find_region(addr)?;
+        let offset = region.to_region_addr(addr)?;
+        let less = u64::from(self.has(MemoryFault::RegionAddrIsOneLess) && offset.0 > 0);
+        Some((region, MemoryRegionAddress(offset.0 - less)))
+    }
+
+    fn check_range(&self, base: GuestAddress, len: usize) -> bool {
+        if self.has(MemoryFault::CheckRangeSkipsHoles) {
+            let last = base.0.checked_add((len as u64).saturating_sub(1));
+            let is_mapped = |addr| self.address_in_range(GuestAddress(addr));
+            return is_mapped(base.0) && last.is_some_and(is_mapped);
+        }
+        self.inner.check_range(base, len)
+    }
+
+    fn checked_offset(&self, base: GuestAddress, offset: usize) -> Option<GuestAddress> {
+        if self.has(MemoryFault::CheckedOffsetWraps) {
+            return self.check_address(GuestAddress(base.0.wrapping_add(offset as u64)));
+        }
+        self.inner.checked_offset(base, offset)
+    }
+
+    fn get_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Result<VolatileSlice<'_, ArcSlice<ToyBitmap>>, GuestMemoryError> {
+        if self.has(MemoryFault::SliceIsCutAtBorder)
+            && let Some((region, offset)) = self.to_region_addr(addr)
+        {
+            let rest = offset_of(region.len() - offset.0);
+            return region.get_slice(offset, rest.min(count));
+        }
+        self.inner.get_slice(addr, count)
+    }
+
+    fn try_access<F>(
+        &self,
+        count: usize,
+        addr: GuestAddress,
+        mut f: F,
+    ) -> Result<usize, GuestMemoryError>
+    where
+        F: FnMut(usize, usize, MemoryRegionAddress, &ToyRegion) -> Result<usize, GuestMemoryError>,
+    {
+        let mut pieces = 0;
+        self.inner
+            .try_access(count, addr, |done, len, offset, region| {
+                pieces += 1;
+                let stops = self.has(MemoryFault::TryAccessStopsAtBorder) && pieces > 1;
+                if stops {
+                    Ok(0)
+                } else {
+                    f(done, len, offset, region)
+                }
+            })
+    }
+}

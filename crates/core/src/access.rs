@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From an address to the bytes: the short path of an access within one region, and the long one of
+//! the rest.
+//!
+//! A region and a memory differ in how they find slices ([`Reach`]); what is then done with the
+//! slices is the same.
+
+use core::sync::atomic::Ordering;
+
+use guest_memory_bitmap::{BS, BitmapSlice};
+use guest_memory_volatile::{
+    AtomicAccess, VolatileMemoryError, VolatileMemoryResult, VolatileSlice,
+};
+#[cfg(feature = "std")]
+use guest_memory_volatile::{ReadVolatile, WriteVolatile};
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Operation, Request, Result};
+use crate::guest_address::GuestAddress;
+use crate::io_memory::IoMemory;
+use crate::permissions::Permissions;
+
+/// What an address reaches into, for as long as `'m`.
+pub(crate) trait Reach<'m>: Copy {
+    /// The address.
+    type Address: Copy;
+    /// The dirty bitmap of the slices.
+    type Bitmap: BitmapSlice;
+
+    /// Returns the one slice that is the whole access, if there is one: the short path.
+    fn whole(
+        self,
+        addr: Self::Address,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>>;
+
+    /// Walks over the slices that together are the access; one that cannot be had is an error and
+    /// the last.
+    fn slices(
+        self,
+        addr: Self::Address,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl Iterator<Item = Result<VolatileSlice<'m, Self::Bitmap>>>>;
+
+    /// Returns the address as the guest knows it, for errors.
+    fn guest_address(self, addr: Self::Address) -> GuestAddress;
+}
+
+/// Writes `Bytes` in terms of the functions below; `$reach` makes the [`Reach`] of `self`.
+macro_rules! bytes_by_reach {
+    ($address:ty, $reach:path) => {
+        type E = $crate::error::Error;
+
+        #[inline(always)]
+        fn write(&self, buf: &[u8], addr: $address) -> $crate::error::Result<usize> {
+            $crate::access::write($reach(self), buf, addr)
+        }
+
+        #[inline(always)]
+        fn read(&self, buf: &mut [u8], addr: $address) -> $crate::error::Result<usize> {
+            $crate::access::read($reach(self), buf, addr)
+        }
+
+        #[inline(always)]
+        fn write_slice(&self, buf: &[u8], addr: $address) -> $crate::error::Result<()> {
+            $crate::access::write_slice($reach(self), buf, addr)
+        }
+
+        #[inline(always)]
+        fn read_slice(&self, buf: &mut [u8], addr: $address) -> $crate::error::Result<()> {
+            $crate::access::read_slice($reach(self), buf, addr)
+        }
+
+        #[cfg(feature = "std")]
+        fn read_volatile_from<F>(
+            &self,
+            addr: $address,
+            src: &mut F,
+            count: usize,
+        ) -> $crate::error::Result<usize>
+        where
+            F: guest_memory_volatile::ReadVolatile,
+        {
+            $crate::access::read_volatile_from($reach(self), addr, src, count)
+        }
+
+        #[cfg(feature = "std")]
+        fn read_exact_volatile_from<F>(
+            &self,
+            addr: $address,
+            src: &mut F,
+            count: usize,
+        ) -> $crate::error::Result<()>
+        where
+            F: guest_memory_volatile::ReadVolatile,
+        {
+            $crate::access::read_exact_volatile_from($reach(self), addr, src, count)
+        }
+
+        #[cfg(feature = "std")]
+        fn write_volatile_to<F>(
+            &self,
+            addr: $address,
+            dst: &mut F,
+            count: usize,
+        ) -> $crate::error::Result<usize>
+        where
+            F: guest_memory_volatile::WriteVolatile,
+        {
+            $crate::access::write_volatile_to($reach(self), addr, dst, count)
+        }
+
+        #[cfg(feature = "std")]
+        fn write_all_volatile_to<F>(
+            &self,
+            addr: $address,
+            dst: &mut F,
+            count: usize,
+        ) -> $crate::error::Result<()>
+        where
+            F: guest_memory_volatile::WriteVolatile,
+        {
+            $crate::access::write_all_volatile_to($reach(self), addr, dst, count)
+        }
+
+        #[inline(always)]
+        fn store<T: guest_memory_volatile::AtomicAccess>(
+            &self,
+            val: T,
+            addr: $address,
+            order: core::sync::atomic::Ordering,
+        ) -> $crate::error::Result<()> {
+            $crate::access::store($reach(self), val, addr, order)
+        }
+
+        #[inline(always)]
+        fn load<T: guest_memory_volatile::AtomicAccess>(
+            &self,
+            addr: $address,
+            order: core::sync::atomic::Ordering,
+        ) -> $crate::error::Result<T> {
+            $crate::access::load($reach(self), addr, order)
+        }
+    };
+}
+pub(crate) use bytes_by_reach;
+
+/// A memory, reached into by guest addresses.
+struct InMemory<'m, M: ?Sized>(&'m M);
+
+impl<M: ?Sized> Clone for InMemory<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: ?Sized> Copy for InMemory<'_, M> {}
+
+impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
+    type Address = GuestAddress;
+    type Bitmap = BS<'m, M::Bitmap>;
+
+    #[inline(always)]
+    fn whole(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        self.0.single_slice(addr, count, access)
+    }
+
+    fn slices(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl Iterator<Item = Result<VolatileSlice<'m, Self::Bitmap>>>> {
+        self.0.get_slices(addr, count, access)
+    }
+
+    fn guest_address(self, addr: GuestAddress) -> GuestAddress {
+        addr
+    }
+}
+
+impl<M: IoMemory + ?Sized> Bytes<GuestAddress> for M {
+    bytes_by_reach!(GuestAddress, InMemory);
+}
+
+#[inline(always)]
+pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
+    match target.whole(addr, buf.len(), Permissions::Write) {
+        Some(slice) if slice.write_slice(buf, 0).is_ok() => Ok(buf.len()),
+        _ => write_crossing(target, buf, addr),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn read<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
+    match target.whole(addr, buf.len(), Permissions::Read) {
+        Some(slice) if slice.read_slice(buf, 0).is_ok() => Ok(buf.len()),
+        _ => read_crossing(target, buf, addr),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn write_slice<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
+    all(write(target, buf, addr)?, buf.len())
+}
+
+#[inline(always)]
+pub(crate) fn read_slice<'m, T: Reach<'m>>(
+    target: T,
+    buf: &mut [u8],
+    addr: T::Address,
+) -> Result<()> {
+    all(read(target, buf, addr)?, buf.len())
+}
+
+#[inline(always)]
+pub(crate) fn store<'m, T: Reach<'m>, V: AtomicAccess>(
+    target: T,
+    val: V,
+    addr: T::Address,
+    order: Ordering,
+) -> Result<()> {
+    let length = size_of::<V>();
+    let slice = match target.whole(addr, length, Permissions::Write) {
+        Some(slice) => slice,
+        None => whole_or_why(target, Operation::Store, addr, length)?,
+    };
+    slice
+        .store(val, 0, order)
+        .map_err(|cause| request(target, Operation::Store, addr, length).failed(0, cause))
+}
+
+#[inline(always)]
+pub(crate) fn load<'m, T: Reach<'m>, V: AtomicAccess>(
+    target: T,
+    addr: T::Address,
+    order: Ordering,
+) -> Result<V> {
+    let length = size_of::<V>();
+    let slice = match target.whole(addr, length, Permissions::Read) {
+        Some(slice) => slice,
+        None => whole_or_why(target, Operation::Load, addr, length)?,
+    };
+    slice
+        .load(0, order)
+        .map_err(|cause| request(target, Operation::Load, addr, length).failed(0, cause))
+}
+
+#[cfg(feature = "std")]
+pub(crate) fn read_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
+    target: T,
+    addr: T::Address,
+    src: &mut F,
+    count: usize,
+) -> Result<usize> {
+    walk(
+        target,
+        Operation::ReadFromStream,
+        addr,
+        count,
+        |slice, done| short_or_failed(slice.read_volatile_from(0, src, slice.len()), done),
+    )
+}
+
+#[cfg(feature = "std")]
+pub(crate) fn read_exact_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
+    target: T,
+    addr: T::Address,
+    src: &mut F,
+    count: usize,
+) -> Result<()> {
+    let completed = walk(
+        target,
+        Operation::ReadFromStream,
+        addr,
+        count,
+        |slice, _| {
+            slice
+                .read_exact_volatile_from(0, src, slice.len())
+                .map(|()| slice.len())
+        },
+    );
+    all(end_of_stream(completed)?, count)
+}
+
+#[cfg(feature = "std")]
+pub(crate) fn write_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
+    target: T,
+    addr: T::Address,
+    dst: &mut F,
+    count: usize,
+) -> Result<usize> {
+    walk(
+        target,
+        Operation::WriteToStream,
+        addr,
+        count,
+        |slice, done| short_or_failed(slice.write_volatile_to(0, dst, slice.len()), done),
+    )
+}
+
+#[cfg(feature = "std")]
+pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
+    target: T,
+    addr: T::Address,
+    dst: &mut F,
+    count: usize,
+) -> Result<()> {
+    let completed = walk(target, Operation::WriteToStream, addr, count, |slice, _| {
+        slice
+            .write_all_volatile_to(0, dst, slice.len())
+            .map(|()| slice.len())
+    });
+    all(end_of_stream(completed)?, count)
+}
+
+#[cold]
+#[inline(never)]
+fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
+    walk(target, Operation::Write, addr, buf.len(), |slice, done| {
+        slice.write(buf.get(done..).unwrap_or_default(), 0)
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
+    walk(target, Operation::Read, addr, buf.len(), |slice, done| {
+        slice.read(buf.get_mut(done..).unwrap_or_default(), 0)
+    })
+}
+
+/// Gives `step` one slice after the other, with the bytes done so far, until it takes less than a
+/// slice.
+///
+/// Memory that ends after the first byte ends the walk; anything else that goes wrong is an error.
+fn walk<'m, T: Reach<'m>>(
+    target: T,
+    operation: Operation,
+    addr: T::Address,
+    length: usize,
+    mut step: impl FnMut(&VolatileSlice<'m, T::Bitmap>, usize) -> VolatileMemoryResult<usize>,
+) -> Result<usize> {
+    let mut completed = 0usize;
+    if length == 0 {
+        return Ok(completed);
+    }
+    let request = || request(target, operation, addr, length);
+    for slice in target.slices(addr, length, permissions(operation))? {
+        let slice = match slice {
+            Ok(slice) => request().check_length(slice, completed)?,
+            Err(Error::InvalidGuestAddress(_) | Error::GuestAddressOverflow) if completed > 0 => {
+                break;
+            }
+            // No slice at all, with the operation that was meant.
+            Err(Error::Access { source, .. }) if completed == 0 => {
+                return Err(request().failed(0, source));
+            }
+            Err(cause) => return Err(request().interrupted(completed, cause)),
+        };
+        let moved = step(&slice, completed).map_err(|cause| request().failed(completed, cause))?;
+        completed = completed.saturating_add(moved);
+        if completed >= length || moved < slice.len() {
+            break;
+        }
+    }
+    Ok(completed)
+}
+
+/// Finds the slice of an atomic access by the long way, or why it has none of its own.
+#[cold]
+#[inline(never)]
+fn whole_or_why<'m, T: Reach<'m>>(
+    target: T,
+    operation: Operation,
+    addr: T::Address,
+    length: usize,
+) -> Result<VolatileSlice<'m, T::Bitmap>> {
+    let request = || request(target, operation, addr, length);
+    let first = target.slices(addr, length, permissions(operation))?.next();
+    match first {
+        Some(Ok(slice)) if slice.len() == length => Ok(slice),
+        // There is memory, but it ends, or another region begins, within the value.
+        Some(Ok(slice)) => {
+            let slice = request().check_length(slice, 0)?;
+            let end = VolatileMemoryError::OutOfBounds { addr: slice.len() };
+            Err(request().failed(0, end))
+        }
+        Some(Err(Error::Access { source, .. })) => Err(request().failed(0, source)),
+        Some(Err(cause)) => Err(cause),
+        None => Err(Error::InvalidGuestAddress(target.guest_address(addr))),
+    }
+}
+
+fn request<'m, T: Reach<'m>>(
+    target: T,
+    operation: Operation,
+    addr: T::Address,
+    length: usize,
+) -> Request {
+    Request {
+        operation,
+        address: target.guest_address(addr),
+        length,
+    }
+}
+
+/// Returns what an operation needs.
+fn permissions(operation: Operation) -> Permissions {
+    match operation {
+        Operation::Read | Operation::Load | Operation::WriteToStream => Permissions::Read,
+        Operation::Write | Operation::Store | Operation::ReadFromStream => Permissions::Write,
+        Operation::Slice => Permissions::No,
+    }
+}
+
+/// Makes an error of a count that fell short.
+#[inline(always)]
+fn all(completed: usize, expected: usize) -> Result<()> {
+    if completed == expected {
+        return Ok(());
+    }
+    Err(Error::PartialBuffer {
+        expected,
+        completed,
+    })
+}
+
+/// Makes a failure of a stream that moved bytes before a short count; its next call will fail again.
+#[cfg(feature = "std")]
+fn short_or_failed(
+    step: VolatileMemoryResult<usize>,
+    completed: usize,
+) -> VolatileMemoryResult<usize> {
+    match step {
+        Err(VolatileMemoryError::IOError(_)) if completed > 0 => Ok(0),
+        other => other,
+    }
+}
+
+/// Tells the end of a stream, which is a short count, from its failure.
+#[cfg(feature = "std")]
+fn end_of_stream(result: Result<usize>) -> Result<usize> {
+    match result {
+        Err(Error::IOError(cause)) if is_end(&cause) => Ok(0),
+        Err(Error::Access {
+            completed,
+            source: VolatileMemoryError::IOError(cause),
+            ..
+        }) if is_end(&cause) => Ok(completed),
+        other => other,
+    }
+}
+
+/// Says whether an error only states that a stream ended, as the exact reads and writes do.
+///
+/// One that has more to tell is a failure, whatever its kind.
+#[cfg(feature = "std")]
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{UnexpectedEof, WriteZero};
+
+    matches!(error.kind(), UnexpectedEof | WriteZero)
+        && error.get_ref().is_none()
+        && error.raw_os_error().is_none()
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where regions start and end, in flat sorted arrays, so that a lookup touches no region.
+
+use alloc::vec::Vec;
+
+/// The bounds of regions that do not overlap, by ascending address.
+///
+/// # Invariants
+///
+/// Both arrays have the same length; `starts[i] <= lasts[i] < starts[i + 1]`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegionIndex {
+    /// First address of each region.
+    starts: Vec<u64>,
+    /// Last address of each region, still in it, so that a region may end at 2^64.
+    lasts: Vec<u64>,
+}
+
+/// Why a region cannot follow the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutOfOrder {
+    /// It starts below the one before.
+    Unsorted,
+    /// It starts within the one before.
+    Overlap,
+}
+
+impl RegionIndex {
+    /// Adds a region behind the others; its first address must not be above its last.
+    pub(crate) fn push(&mut self, start: u64, last: u64) -> Result<(), OutOfOrder> {
+        debug_assert!(start <= last);
+        if let (Some(&previous_start), Some(&previous_last)) =
+            (self.starts.last(), self.lasts.last())
+        {
+            if start < previous_start {
+                return Err(OutOfOrder::Unsorted);
+            }
+            if start <= previous_last {
+                return Err(OutOfOrder::Overlap);
+            }
+        }
+        self.starts.push(start);
+        self.lasts.push(last);
+        Ok(())
+    }
+
+    /// Returns the number of the region with `addr` in it, and the offset in it.
+    #[inline]
+    pub(crate) fn find(&self, addr: u64) -> Option<(usize, u64)> {
+        // One region is common and needs no search.
+        let number = match self.starts.len() {
+            1 => 0,
+            _ => self
+                .starts
+                .partition_point(|&start| start <= addr)
+                .checked_sub(1)?,
+        };
+        let start = *self.starts.get(number)?;
+        let last = *self.lasts.get(number)?;
+        let offset = addr.wrapping_sub(start);
+        // Below `start` the difference wraps to something larger than any region that starts there.
+        (offset <= last.wrapping_sub(start)).then_some((number, offset))
+    }
+
+    /// Adds a region in its place and returns its number; its first address must not be above its last.
+    pub(crate) fn insert(&mut self, start: u64, last: u64) -> Result<usize, OutOfOrder> {
+        debug_assert!(start <= last);
+        let number = self.starts.partition_point(|&other| other < start);
+        let ends_below = |before: usize| self.lasts.get(before).is_none_or(|&other| other < start);
+        let next_is_above = self.starts.get(number).is_none_or(|&next| last < next);
+        if !next_is_above || !number.checked_sub(1).is_none_or(ends_below) {
+            return Err(OutOfOrder::Overlap);
+        }
+        self.starts.insert(number, start);
+        self.lasts.insert(number, last);
+        Ok(number)
+    }
+
+    /// Takes out the region of this number, which must exist.
+    pub(crate) fn remove(&mut self, number: usize) {
+        self.starts.remove(number);
+        self.lasts.remove(number);
+    }
+
+    /// Returns the number of the region of `len` bytes at `start`.
+    pub(crate) fn find_exact(&self, start: u64, len: u64) -> Option<usize> {
+        let number = self.starts.binary_search(&start).ok()?;
+        let last = *self.lasts.get(number)?;
+        (Some(last.wrapping_sub(start)) == len.checked_sub(1)).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(bounds: &[(u64, u64)]) -> RegionIndex {
+        let mut index = RegionIndex::default();
+        for &(start, last) in bounds {
+            index.push(start, last).expect("in order");
+        }
+        index
+    }
+
+    #[test]
+    fn an_address_is_found_in_its_region_only() {
+        let tables: [&[(u64, u64)]; 5] = [
+            &[],
+            &[(10, 19)],
+            &[(0, u64::MAX)],
+            &[(0, 0), (1, 1), (3, u64::MAX - 1), (u64::MAX, u64::MAX)],
+            &[(5, 9), (10, 14), (20, 29)],
+        ];
+        let probes = (0..40).chain(u64::MAX - 3..=u64::MAX);
+        for bounds in tables {
+            let index = index(bounds);
+            for addr in probes.clone() {
+                let expected = bounds
+                    .iter()
+                    .position(|&(start, last)| start <= addr && addr <= last)
+                    .map(|number| (number, addr - bounds[number].0));
+                assert_eq!(index.find(addr), expected, "{addr} in {bounds:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn regions_out_of_order_are_refused() {
+        let mut index = index(&[(10, 19)]);
+        assert_eq!(index.push(5, 7), Err(OutOfOrder::Unsorted));
+        assert_eq!(index.push(10, 30), Err(OutOfOrder::Overlap));
+        assert_eq!(index.push(19, 30), Err(OutOfOrder::Overlap));
+        assert_eq!(index.push(20, 30), Ok(()));
+    }
+
+    #[test]
+    fn a_region_is_inserted_in_its_place_or_not_at_all() {
+        let mut index = index(&[(10, 19), (30, 39)]);
+        for (start, last) in [
+            (0, 10),
+            (19, 19),
+            (15, 16),
+            (20, 30),
+            (9, 40),
+            (39, u64::MAX),
+        ] {
+            assert_eq!(
+                index.insert(start, last),
+                Err(OutOfOrder::Overlap),
+                "{start} {last}"
+            );
+        }
+        assert_eq!(index.insert(20, 29), Ok(1));
+        assert_eq!(index.insert(0, 9), Ok(0));
+        assert_eq!(index.insert(40, u64::MAX), Ok(4));
+        assert_eq!(index.find(25), Some((2, 5)));
+        index.remove(2);
+        assert_eq!(index.find(25), None);
+        assert_eq!(index.find(35), Some((2, 5)));
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Memory as a device sees it: an access needs a permission.
+
+use guest_memory_bitmap::{BS, Bitmap};
+use guest_memory_volatile::VolatileSlice;
+
+use crate::error::Result;
+use crate::guest_address::GuestAddress;
+use crate::memory::{GuestMemory, GuestMemorySlices, exact_slice};
+use crate::permissions::Permissions;
+use crate::region::GuestMemoryRegion;
+use crate::slice_iterator::GuestMemorySliceIterator;
+
+/// Memory as a device sees it, perhaps through an IOMMU: accesses need permission, addresses may be
+/// translated.
+///
+/// Every [`GuestMemory`] is one, with addresses as they are; there a write needs memory that is
+/// mapped writable.
+pub trait IoMemory {
+    /// The guest memory below.
+    type PhysicalMemory: GuestMemory + ?Sized;
+    /// The dirty bitmap that windows mark.
+    type Bitmap: Bitmap;
+
+    /// Says whether all of `[addr, addr + count)` can be accessed so; an empty range always can.
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool;
+
+    /// Walks over windows that together are `[addr, addr + count)`.
+    ///
+    /// A part that cannot be accessed is an error and ends the walk.
+    ///
+    /// # Errors
+    ///
+    /// If the range cannot be translated at all.
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, Self::Bitmap>>>;
+
+    /// Returns the one window that is `[addr, addr + count)`, if that can be found at once.
+    ///
+    /// This is the short path of every access; `None` sends it over
+    /// [`get_slices`](Self::get_slices), which finds out why.
+    #[inline]
+    fn single_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
+        let _ = (addr, count, access);
+        None
+    }
+
+    /// Returns the guest memory below if addresses are not translated.
+    fn physical_memory(&self) -> Option<&Self::PhysicalMemory> {
+        None
+    }
+}
+
+impl<M: GuestMemory + ?Sized> IoMemory for M {
+    type PhysicalMemory = M;
+    type Bitmap = <M::R as GuestMemoryRegion>::B;
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        GuestMemorySlices::new(self, addr, count, access).all(|slice| slice.is_ok())
+    }
+
+    #[inline]
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, Self::Bitmap>>> {
+        Ok(GuestMemorySlices::new(self, addr, count, access))
+    }
+
+    #[inline(always)]
+    fn single_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
+        let (region, offset) = self.to_region_addr(addr)?;
+        let slice = exact_slice(region, offset, count).ok()?;
+        (!access.has_write() || !slice.is_read_only()).then_some(slice)
+    }
+
+    #[inline]
+    fn physical_memory(&self) -> Option<&M> {
+        Some(self)
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Access to a region by offset.
+
+use guest_memory_bitmap::BS;
+use guest_memory_volatile::VolatileSlice;
+
+use crate::access::{Reach, bytes_by_reach};
+use crate::address::Address;
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::guest_address::{GuestAddress, MemoryRegionAddress};
+use crate::memory::{exact_slice, room};
+use crate::permissions::Permissions;
+use crate::region::GuestMemoryRegion;
+
+/// Marks a region whose [`Bytes`] are to be made from its slices
+/// ([`GuestMemoryRegion::get_slice`]).
+///
+/// A region without host addresses, say one that forwards accesses to a device, implements
+/// [`Bytes`] itself instead. An access by guest address through a memory goes through slices and
+/// does not call that.
+pub trait GuestMemoryRegionBytes: GuestMemoryRegion {}
+
+/// A region, reached into by offsets.
+struct InRegion<'m, R>(&'m R);
+
+impl<R> Clone for InRegion<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for InRegion<'_, R> {}
+
+impl<'m, R: GuestMemoryRegion> Reach<'m> for InRegion<'m, R> {
+    type Address = MemoryRegionAddress;
+    type Bitmap = BS<'m, R::B>;
+
+    #[inline(always)]
+    fn whole(
+        self,
+        addr: MemoryRegionAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        let slice = exact_slice(self.0, addr, count).ok()?;
+        (!access.has_write() || !slice.is_read_only()).then_some(slice)
+    }
+
+    fn slices(
+        self,
+        addr: MemoryRegionAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl Iterator<Item = Result<VolatileSlice<'m, Self::Bitmap>>>> {
+        if !self.0.address_in_range(addr) {
+            return Err(Error::InvalidGuestAddress(self.guest_address(addr)));
+        }
+        let slice = exact_slice(self.0, addr, room(self.0, addr, count))?;
+        Ok(core::iter::once(
+            access.check(slice, self.guest_address(addr)),
+        ))
+    }
+
+    fn guest_address(self, addr: MemoryRegionAddress) -> GuestAddress {
+        self.0.start_addr().unchecked_add(addr.raw_value())
+    }
+}
+
+impl<R: GuestMemoryRegionBytes> Bytes<MemoryRegionAddress> for R {
+    bytes_by_reach!(MemoryRegionAddress, InRegion);
+}

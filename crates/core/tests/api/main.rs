@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The public interface: every default of the traits, and accesses that do not fit.
+#![cfg(feature = "std")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where it unwraps; clippy.toml does not reach helpers"
+)]
+
+mod access;
+mod foreign;
+mod region_defaults;
+mod streams;
+mod toy;

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The collection, the accesses and the default methods of the traits in the suites that are open
+//! to everyone's regions and memories.
+#![cfg(feature = "std")]
+#![expect(
+    unsafe_code,
+    reason = "a region makes volatile slices over its own memory"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, NewBitmap};
+use guest_memory_conformance::{Config, memory, region};
+use guest_memory_core::{
+    GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestRegionCollection, GuestUsize, MemoryRegionAddress,
+};
+use guest_memory_volatile::VolatileSlice;
+
+/// A region over words of its own, with the traits' default methods wherever there is one.
+struct WordRegion<B> {
+    start: GuestAddress,
+    len: usize,
+    words: Box<[AtomicU64]>,
+    bitmap: B,
+}
+
+impl<B: NewBitmap> WordRegion<B> {
+    fn new(start: GuestAddress, len: usize) -> Self {
+        let words = (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            start,
+            len,
+            words,
+            bitmap: B::with_len(len),
+        }
+    }
+}
+
+impl<B: Bitmap> GuestMemoryRegion for WordRegion<B> {
+    type B = B;
+
+    fn len(&self) -> GuestUsize {
+        self.len as u64
+    }
+
+    fn start_addr(&self) -> GuestAddress {
+        self.start
+    }
+
+    fn bitmap(&self) -> &B {
+        &self.bitmap
+    }
+
+    fn get_slice(
+        &self,
+        offset: MemoryRegionAddress,
+        count: usize,
+    ) -> Result<VolatileSlice<'_, BS<'_, B>>, GuestMemoryError> {
+        let first = self.words.as_ptr().cast_mut().cast();
+        let bitmap = self.bitmap.slice_at(0);
+        // SAFETY: the words live as long as `self`, are initialised, at least `len` bytes long and
+        // atomics, which may be written through a shared reference; an allocation neither wraps nor
+        // exceeds `isize::MAX` bytes.
+        let whole = unsafe { VolatileSlice::with_bitmap(first, self.len, bitmap, None) };
+        let offset =
+            usize::try_from(offset.0).map_err(|_| GuestMemoryError::GuestAddressOverflow)?;
+        Ok(whole.subslice(offset, count)?)
+    }
+}
+
+impl<B: Bitmap> GuestMemoryRegionBytes for WordRegion<B> {}
+
+/// A memory with the trait's default methods.
+struct ListMemory<B>(Vec<WordRegion<B>>);
+
+impl<B: Bitmap> GuestMemory for ListMemory<B> {
+    type R = WordRegion<B>;
+
+    fn iter(&self) -> impl Iterator<Item = &WordRegion<B>> {
+        self.0.iter()
+    }
+}
+
+fn regions<B: NewBitmap>(ranges: &[(GuestAddress, usize)]) -> Vec<WordRegion<B>> {
+    ranges
+        .iter()
+        .map(|&(start, len)| WordRegion::new(start, len))
+        .collect()
+}
+
+#[test]
+fn region_with_default_methods_behaves() {
+    region::check(WordRegion::<AtomicBitmap>::new);
+}
+
+#[test]
+fn untracked_region_behaves() {
+    region::check_with(Config::default().untracked(), WordRegion::<()>::new);
+}
+
+#[test]
+fn memory_with_default_methods_behaves() {
+    memory::check(|ranges| ListMemory::<AtomicBitmap>(regions(ranges)));
+}
+
+#[test]
+fn collection_behaves() {
+    memory::check(|ranges| {
+        GuestRegionCollection::from_regions(regions::<AtomicBitmap>(ranges)).unwrap()
+    });
+}
+
+#[test]
+fn untracked_collection_behaves() {
+    memory::check_with(Config::default().untracked(), |ranges| {
+        GuestRegionCollection::from_regions(regions::<()>(ranges)).unwrap()
+    });
+}
+
+#[test]
+fn collection_grown_by_insertion_in_any_order_behaves() {
+    memory::check(|ranges| {
+        let mut collection = GuestRegionCollection::new();
+        for region in regions::<AtomicBitmap>(ranges).into_iter().rev() {
+            collection = collection.insert_region(Arc::new(region)).unwrap();
+        }
+        collection
+    });
+}
+
+#[test]
+fn collection_left_after_a_removal_behaves() {
+    memory::check(|ranges| {
+        // One byte that no range covers: just below the first one, or above the last one.
+        let first = ranges[0].0.0;
+        let spare = first.checked_sub(1).unwrap_or(1 << 63);
+        let whole = GuestRegionCollection::from_regions(regions::<AtomicBitmap>(ranges)).unwrap();
+        let spare = WordRegion::new(GuestAddress(spare), 1);
+        let (start, len) = (spare.start_addr(), spare.len());
+        let more = whole.insert_region(Arc::new(spare)).unwrap();
+        more.remove_region(start, len).unwrap().0
+    });
+}

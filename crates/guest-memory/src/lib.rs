@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest physical memory for virtual machine monitors, vhost-user backends, boot loaders and
+//! snapshot tools.
+//!
+//! This crate maps memory for a guest, gives typed access to it that is sound while the guest
+//! writes it too, tracks which pages were written, and lets the memory map be swapped while devices
+//! keep running. It is a thin facade: each part is a crate of its own and can be used alone.
+//!
+//! # Example
+//!
+//! ```
+//! use guest_memory::bitmap::AtomicBitmap;
+//! use guest_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryAtomic, GuestMemoryMmap};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // 1 MiB at address 0, a hole, 64 KiB at 16 MiB; writes are tracked page by page.
+//! let ranges = [(GuestAddress(0), 1 << 20), (GuestAddress(16 << 20), 64 << 10)];
+//! let memory = GuestMemoryAtomic::new(GuestMemoryMmap::<AtomicBitmap>::from_ranges(&ranges)?);
+//!
+//! // A device takes the memory of the moment and uses it; another thread may swap the map meanwhile.
+//! let snapshot = memory.memory();
+//! snapshot.write_obj(0x1234_u32, GuestAddress(0x2000))?;
+//! assert_eq!(snapshot.read_obj::<u32>(GuestAddress(0x2000))?, 0x1234);
+//!
+//! // A guest may name any address: what is not there is an error, never a panic.
+//! assert!(snapshot.write_obj(0u8, GuestAddress(0x20_0000)).is_err());
+//!
+//! // A migration thread asks what was written.
+//! let region = snapshot.find_region(GuestAddress(0)).ok_or("no memory at 0")?;
+//! assert!(region.bitmap().is_addr_set(0x2000) && !region.bitmap().is_addr_set(0x3000));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Main types
+//!
+//! * [`GuestMemoryMmap`]: a guest's memory, mapped from anonymous memory, memfd, hugetlbfs or
+//!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
+//! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
+//!   slice.
+//! * [`GuestMemory`], [`GuestMemoryRegion`]: the traits to write devices against, and to implement
+//!   for a memory of your own.
+//! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and
+//!   again.
+//! * [`bitmap`]: dirty tracking; `()` for none.
+//! * [`GuestMemoryAtomic`]: the memory map that can be swapped under its users.
+//!
+//! # Guarantees
+//!
+//! * Guest-controlled addresses and lengths never panic and never leave a region.
+//! * Races with the guest yield old or new bytes, not undefined behaviour
+//!   ([one case](guest_memory_volatile#mixed-sizes) is open); an aligned access of 1, 2, 4 or 8 bytes
+//!   is never torn.
+//! * Every write through a method of this library is in the dirty bitmap, after the data. Raw
+//!   pointers and references that were handed out are the caller's to mark.
+//! * Memory that is mapped read-only refuses writes with an error.
+//!
+//! # What it does not do
+//!
+//! No devices, no virtual CPUs, no hypervisor binding, no allocation of guest addresses. The
+//! example monitor `microvm` shows how those sit on top.
+//!
+//! # Cost
+//!
+//! An access within one region is a lookup in a sorted array, a bounds check, the access and, with
+//! a bitmap, one atomic operation. `docs/performance.md` in the repository has measurements.
+//!
+//! # Features
+//!
+//! * `mmap` (default): memory mapped by the operating system; without it there are only the traits.
+//! * `atomic` (default): the swappable memory map.
+//! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through the wrapper `Plain`.
+
+#![forbid(unsafe_code)]
+
+#[doc(inline)]
+pub use address::{Address, AddressValue};
+#[cfg(feature = "atomic")]
+#[doc(inline)]
+pub use atomic::{GuestMemoryAtomic, GuestMemoryExclusiveGuard, GuestMemoryLoadGuard};
+#[doc(inline)]
+pub use bytes::*;
+#[doc(inline)]
+pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
+#[doc(inline)]
+pub use guest_memory::{
+    Error as GuestMemoryError, FileOffset, GuestAddress, GuestAddressSpace, GuestMemory,
+    GuestMemorySliceIterator, GuestMemorySlices, GuestUsize, IoMemory, MemoryRegionAddress,
+    Operation, Permissions, Result as GuestMemoryResult,
+};
+#[doc(inline)]
+pub use io::{ReadVolatile, WriteVolatile};
+#[cfg(feature = "mmap")]
+#[doc(inline)]
+pub use mmap::{GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder};
+#[doc(inline)]
+pub use region::{
+    GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection, GuestRegionCollectionError,
+    RegionFromRange,
+};
+#[doc(inline)]
+pub use volatile_memory::{
+    Error as VolatileMemoryError, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
+    VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice,
+};
+
+/// What an address is.
+pub mod address {
+    pub use guest_memory_core::{Address, AddressValue};
+}
+
+/// The memory map that can be swapped while devices use it.
+#[cfg(feature = "atomic")]
+pub mod atomic {
+    pub use guest_memory_atomic::*;
+}
+
+/// Dirty tracking.
+pub mod bitmap {
+    pub use guest_memory_bitmap::*;
+    pub use guest_memory_core::MS;
+}
+
+/// Access by address, and the types that can be accessed.
+pub mod bytes {
+    pub use guest_memory_core::Bytes;
+    pub use guest_memory_volatile::bytes::*;
+}
+
+/// Integers of a fixed byte order.
+pub mod endian {
+    pub use guest_memory_volatile::endian::*;
+}
+
+/// A guest's memory: addresses, traits, errors.
+///
+/// The module has the crate's own name. After `use guest_memory::*`, which brings it in, write
+/// `::guest_memory::` for other paths of this crate.
+pub mod guest_memory {
+    pub use guest_memory_core::{
+        FileOffset, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError as Error,
+        GuestMemoryResult as Result, GuestMemorySliceIterator, GuestMemorySlices, GuestUsize,
+        IoMemory, MemoryRegionAddress, Operation, Permissions,
+    };
+}
+
+/// Streams into and out of guest memory.
+pub mod io {
+    pub use guest_memory_volatile::io::*;
+}
+
+/// Memory mapped by the operating system.
+#[cfg(feature = "mmap")]
+pub mod mmap {
+    pub use guest_memory_bitmap::NewBitmap;
+    pub use guest_memory_mmap::*;
+}
+
+/// A range of a guest's memory, and sets of them.
+pub mod region {
+    pub use guest_memory_core::{
+        GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection,
+        GuestRegionCollectionError, RegionFromRange,
+    };
+}
+
+/// Windows on memory that others write.
+pub mod volatile_memory {
+    pub use guest_memory_volatile::volatile_memory::*;
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The two examples that users of this API meet first, with the facade's names and nothing else.
+#![cfg(feature = "mmap")]
+
+use guest_memory::{
+    GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    VolatileMemory,
+};
+
+#[test]
+fn a_value_is_stored_through_a_slice_of_a_whole_region() {
+    let region = MmapRegion::<()>::new(0x400).expect("Could not create mmap region");
+    let region =
+        GuestRegionMmap::new(region, GuestAddress(0x0)).expect("Could not create guest memory");
+    let slice = region
+        .as_volatile_slice()
+        .expect("Could not get volatile slice");
+
+    let v = 42u32;
+    let r = slice
+        .get_ref::<u32>(0x200)
+        .expect("Could not get reference");
+    r.store(v);
+    assert_eq!(r.load(), v);
+}
+
+#[test]
+fn anonymous_memory_does_not_know_about_hugetlbfs() {
+    let addr = GuestAddress(0x1000);
+    let mem = GuestMemoryMmap::<()>::from_ranges(&[(addr, 0x1000)]).unwrap();
+    let r = mem.find_region(addr).unwrap();
+    assert_eq!(r.is_hugetlbfs(), None);
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A mapping at a guest address.
+#![expect(unsafe_code, reason = "cuts slices out of the mapping it keeps")]
+
+use std::ops::Deref;
+use std::slice;
+use std::sync::Arc;
+
+use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
+use guest_memory_core::{
+    FileOffset, GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestMemoryResult, GuestUsize, MemoryRegionAddress, Operation, RegionFromRange,
+};
+use guest_memory_volatile::VolatileSlice;
+
+use crate::error::FromRangesError;
+use crate::mapping::View;
+use crate::{MmapRegion, MmapRegionBuilder};
+
+/// A mapped piece of memory and the guest address where the guest sees it.
+///
+/// It dereferences to its [`MmapRegion`], which has the pointer, protection and file.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
+/// use guest_memory_mmap::{GuestRegionMmap, MmapRegion};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mapping = MmapRegion::<()>::new(0x1000)?;
+/// let region = GuestRegionMmap::new(mapping, GuestAddress(0x8000)).ok_or("past the last address")?;
+/// region.write_obj(7u32, MemoryRegionAddress(0x10))?;
+/// assert_eq!(region.last_addr(), GuestAddress(0x8fff));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct GuestRegionMmap<B = ()> {
+    // # Invariants
+    //
+    // 1. `view` was taken from the memory of `mapping`, which this region keeps.
+    // 2. `guest_base + size - 1` does not overflow.
+    /// A copy of the mapping's, so that an access need not follow the `Arc`.
+    view: View,
+    guest_base: GuestAddress,
+    mapping: Arc<MmapRegion<B>>,
+}
+
+impl<B: Bitmap> GuestRegionMmap<B> {
+    /// Places a mapping at a guest address.
+    ///
+    /// Returns `None` if it would reach past the last address; it may end right there, at 2^64.
+    pub fn new(mapping: MmapRegion<B>, guest_base: GuestAddress) -> Option<Self> {
+        Self::with_arc(Arc::new(mapping), guest_base)
+    }
+
+    /// Places a mapping that others use as well at a guest address.
+    ///
+    /// Returns `None` if it would reach past the last address; it may end right there, at 2^64.
+    pub fn with_arc(mapping: Arc<MmapRegion<B>>, guest_base: GuestAddress) -> Option<Self> {
+        let last_offset = u64::try_from(mapping.size().checked_sub(1)?).ok()?;
+        guest_base.0.checked_add(last_offset)?;
+        Some(Self {
+            view: mapping.view(),
+            guest_base,
+            mapping,
+        })
+    }
+
+    /// Returns the mapping, shared: it stays mapped while somebody has it.
+    pub fn get_mmap(&self) -> Arc<MmapRegion<B>> {
+        Arc::clone(&self.mapping)
+    }
+
+    /// Says why the range has no slice.
+    #[cold]
+    #[inline(never)]
+    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> GuestMemoryError {
+        // An offset beyond the host's addresses is as far out of bounds as the last of them.
+        let host_offset = usize::try_from(offset.0).unwrap_or(usize::MAX);
+        GuestMemoryError::Access {
+            operation: Operation::Slice,
+            address: GuestAddress(self.guest_base.0.wrapping_add(offset.0)),
+            length: count,
+            completed: 0,
+            source: self.mapping.no_slice(host_offset, count),
+        }
+    }
+}
+
+impl<B: NewBitmap> GuestRegionMmap<B> {
+    /// Maps `size` bytes, anonymous or of a file, shared, and places them at a guest address.
+    ///
+    /// # Errors
+    ///
+    /// [`FromRangesError::MmapRegion`] if the memory cannot be mapped,
+    /// [`FromRangesError::InvalidGuestRegion`] if it would reach past the last address.
+    pub fn from_range(
+        addr: GuestAddress,
+        size: usize,
+        file: Option<FileOffset>,
+    ) -> Result<Self, FromRangesError> {
+        let builder = MmapRegionBuilder::new(size);
+        let mapping = match file {
+            Some(file_offset) => builder.with_file_offset(file_offset).build()?,
+            None => builder.build()?,
+        };
+        Self::new(mapping, addr).ok_or(FromRangesError::InvalidGuestRegion)
+    }
+}
+
+impl<B> Deref for GuestRegionMmap<B> {
+    type Target = MmapRegion<B>;
+
+    #[inline]
+    fn deref(&self) -> &MmapRegion<B> {
+        &self.mapping
+    }
+}
+
+impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
+    type B = B;
+
+    #[inline]
+    fn len(&self) -> GuestUsize {
+        // Lossless: `usize` has at most 64 bits on every target.
+        self.mapping.size() as GuestUsize
+    }
+
+    #[inline]
+    fn start_addr(&self) -> GuestAddress {
+        self.guest_base
+    }
+
+    #[inline]
+    fn bitmap(&self) -> &B {
+        self.mapping.bitmap()
+    }
+
+    /// Returns the host address of a byte of the region, whatever the protection of the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidGuestAddress`](GuestMemoryError::InvalidGuestAddress) if the region has no such byte.
+    fn get_host_address(&self, addr: MemoryRegionAddress) -> GuestMemoryResult<*mut u8> {
+        match usize::try_from(addr.0) {
+            // In bounds by the guard; wrapping keeps this free of unsafe code.
+            Ok(offset) if offset < self.mapping.size() => {
+                Ok(self.mapping.as_ptr().wrapping_add(offset))
+            }
+            _ => {
+                let address = GuestAddress(self.guest_base.0.wrapping_add(addr.0));
+                Err(GuestMemoryError::InvalidGuestAddress(address))
+            }
+        }
+    }
+
+    fn file_offset(&self) -> Option<&FileOffset> {
+        self.mapping.file_offset()
+    }
+
+    /// Returns the memory as bytes, unless it is mapped without `PROT_READ`.
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives nobody may write the memory: no guest, no device, no other thread.
+    unsafe fn as_slice(&self) -> Option<&[u8]> {
+        if !self.view.is_readable() {
+            return None;
+        }
+        // SAFETY: a readable view is a valid guest range: mapped, initialised, at most `isize::MAX` bytes,
+        // at least while `self` is borrowed, which keeps the mapping; the caller keeps writers away.
+        Some(unsafe { slice::from_raw_parts(self.mapping.as_ptr(), self.mapping.size()) })
+    }
+
+    /// Returns the memory as bytes that can be changed, if it is mapped with `PROT_READ` and `PROT_WRITE`.
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives nobody else may read or write the memory.
+    unsafe fn as_mut_slice(&self) -> Option<&mut [u8]> {
+        if !self.view.is_writable() {
+            return None;
+        }
+        // SAFETY: as in `as_slice`; writable as just checked; the caller keeps everybody else away.
+        Some(unsafe { slice::from_raw_parts_mut(self.mapping.as_ptr(), self.mapping.size()) })
+    }
+
+    /// Returns a window on `[offset, offset + count)`, read-only if the memory is mapped without `PROT_WRITE`.
+    ///
+    /// # Errors
+    ///
+    /// [`Access`](GuestMemoryError::Access) if the range reaches past the end or the memory is mapped without
+    /// `PROT_READ`; its source tells which.
+    #[inline]
+    fn get_slice(
+        &self,
+        offset: MemoryRegionAddress,
+        count: usize,
+    ) -> GuestMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
+        let bitmap = self.mapping.bitmap();
+        let slice = usize::try_from(offset.0).ok().and_then(|offset| {
+            // SAFETY: by invariant 1 the view's mapping lives as long as `self` is borrowed.
+            unsafe { self.view.slice(offset, count, bitmap) }
+        });
+        slice.ok_or_else(|| self.no_slice(offset, count))
+    }
+
+    /// Returns a window on the whole region, read-only if the memory is mapped without `PROT_WRITE`.
+    ///
+    /// # Errors
+    ///
+    /// [`Access`](GuestMemoryError::Access) if the memory is mapped without `PROT_READ`.
+    #[inline]
+    fn as_volatile_slice(&self) -> GuestMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
+        self.get_slice(MemoryRegionAddress(0), self.mapping.size())
+    }
+
+    fn is_hugetlbfs(&self) -> Option<bool> {
+        self.mapping.is_hugetlbfs()
+    }
+}
+
+/// Reads, writes, atomic accesses and streams come with it.
+impl<B: Bitmap> GuestMemoryRegionBytes for GuestRegionMmap<B> {}
+
+impl<B: NewBitmap> RegionFromRange for GuestRegionMmap<B> {
+    type Error = FromRangesError;
+
+    fn from_range(
+        addr: GuestAddress,
+        size: usize,
+        file: Option<FileOffset>,
+    ) -> Result<Self, FromRangesError> {
+        // The inherent function of the same name.
+        GuestRegionMmap::from_range(addr, size, file)
+    }
+}

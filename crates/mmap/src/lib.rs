@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest memory that the operating system maps: anonymous, memory files, huge pages, files.
+//!
+//! This crate turns "so many bytes at this guest address" into memory of this process that a hypervisor can
+//! map into a guest, that devices can access through safe, race-sound calls, and whose writes can be tracked.
+//!
+//! # Example
+//!
+//! ```
+//! use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+//! use guest_memory_core::{Bytes, GuestAddress, GuestMemory, GuestMemoryRegion};
+//! use guest_memory_mmap::{GuestMemoryMmap, GuestRegionMmap, MmapRegionBuilder};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // 64 MiB at 0, in a sealed file that could be handed to a device process, with a dirty bitmap.
+//! let ram = MmapRegionBuilder::<AtomicBitmap>::new(64 << 20).with_memfd("guest-ram").build()?;
+//! let ram = GuestRegionMmap::new(ram, GuestAddress(0)).ok_or("past the last address")?;
+//! let memory = GuestMemoryMmap::from_regions(vec![ram])?;
+//!
+//! memory.write_obj(0x1000_u64, GuestAddress(0x7000))?;
+//! assert_eq!(memory.read_obj::<u64>(GuestAddress(0x7000))?, 0x1000);
+//!
+//! // What a hypervisor needs, and what a migration asks.
+//! let region = memory.find_region(GuestAddress(0x7000)).ok_or("a hole")?;
+//! assert!(!region.as_ptr().is_null());
+//! assert!(region.bitmap().dirty_at(0x7000));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Main types
+//!
+//! * [`GuestMemoryMmap`]: the guest's memory map; `from_ranges` for the simple cases.
+//! * [`GuestRegionMmap`]: one region of it, a mapping at a guest address.
+//! * [`MmapRegion`]: the mapping; [`MmapRegionBuilder`] has all options: a
+//!   [file](MmapRegionBuilder::with_file_offset), a [memory file](MmapRegionBuilder::with_memfd),
+//!   [huge pages](MmapRegionBuilder::with_huge_pages), protection, flags,
+//!   [memory mapped by somebody else](MmapRegionBuilder::with_raw_mmap_pointer).
+//!
+//! # Guarantees
+//!
+//! * **Errors, not signals.** What would end in SIGBUS or SIGSEGV at some later access is refused when the region
+//!   is built: a file that ends too early, huge pages that the pool does not have. A write to
+//!   memory mapped read-only is an error.
+//! * **No write goes unrecorded**: a bitmap that says it is too short for its region is refused.
+//! * **Memory files cannot be resized**, by nobody.
+//! * A region unmaps what it mapped, and only that, when it is dropped; whatever borrows from it cannot outlive it.
+//!
+//! # What it does not do
+//!
+//! Choose guest addresses. Talk to a hypervisor. Map at a fixed host address. Protect against a *given* file that
+//! somebody truncates, or whose file system runs full, after it was mapped: that is SIGBUS at the next
+//! access. The memory files made here cannot be resized, but who has the descriptor can punch holes into
+//! one; in a file of huge pages the next access to a hole needs a page that the pool may no longer have,
+//! and is SIGBUS too. Undo `MAP_NORESERVE` on huge pages if the caller asks for it.
+//!
+//! # Cost
+//!
+//! Building a region is one mmap; files add three calls that ask what they are. An access adds a bounds check to
+//! what it does to the bytes; it follows no pointer but the region's own, unless writes are tracked.
+//!
+//! # Features
+//!
+//! None. Linux only.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
+mod backing;
+mod builder;
+mod error;
+mod guest_memory;
+mod guest_region;
+mod mapping;
+mod region;
+mod sys;
+
+pub use backing::hugetlb::HugePageSize;
+pub use builder::MmapRegionBuilder;
+pub use error::{FromRangesError, MmapRegionError};
+pub use guest_memory::GuestMemoryMmap;
+pub use guest_region::GuestRegionMmap;
+pub use region::MmapRegion;

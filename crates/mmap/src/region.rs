@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Memory mapped into this process, with its dirty bitmap, not yet at a guest address.
+#![expect(
+    unsafe_code,
+    reason = "cuts slices out of the mapping; takes raw pointers from the caller"
+)]
+
+use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
+use guest_memory_core::FileOffset;
+use guest_memory_volatile::{
+    VolatileMemory, VolatileMemoryError, VolatileMemoryResult, VolatileSlice, compute_offset,
+};
+
+use crate::MmapRegionBuilder;
+use crate::backing::Prepared;
+use crate::backing::file::BackingFile;
+use crate::error::MmapRegionError;
+use crate::mapping::{Mapping, View};
+
+/// A piece of memory mapped into this process, and the bitmap that records writes to it.
+///
+/// It is unmapped on drop, unless it was built around a raw pointer. [`MmapRegionBuilder`] has all options.
+///
+/// The region knows its protection. Mapped without `PROT_WRITE` it hands out read-only slices, which
+/// refuse writes. Mapped without `PROT_READ` it hands out no slice at all; it can still be given to a
+/// hypervisor by its [pointer](Self::as_ptr).
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::MmapRegion;
+/// use guest_memory_volatile::VolatileMemory;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let region = MmapRegion::<()>::new(0x2000)?;
+/// let slice = region.get_slice(0x1000, 16)?;
+/// slice.write_obj(0x1234_u16, 8)?;
+/// assert_eq!(slice.read_obj::<u16>(8)?, 0x1234);
+/// assert!(region.get_slice(0x1ff8, 16).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MmapRegion<B = ()> {
+    // # Invariants
+    //
+    // `view` was taken from the memory of `mapping`, which this region keeps.
+    view: View,
+    bitmap: B,
+    mapping: Mapping,
+    prot: i32,
+    flags: i32,
+    file: Option<BackingFile>,
+    known_hugetlbfs: Option<bool>,
+    hugetlbfs_hint: Option<bool>,
+}
+
+impl<B: NewBitmap> MmapRegion<B> {
+    /// Maps `size` bytes of anonymous private memory, readable and writable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MmapRegionBuilder::build`].
+    pub fn new(size: usize) -> Result<Self, MmapRegionError> {
+        MmapRegionBuilder::new(size).build()
+    }
+
+    /// Maps `size` bytes of a file, readable, writable and shared.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MmapRegionBuilder::build`].
+    pub fn from_file(file_offset: FileOffset, size: usize) -> Result<Self, MmapRegionError> {
+        MmapRegionBuilder::new(size)
+            .with_file_offset(file_offset)
+            .build()
+    }
+
+    /// Maps `size` bytes of a file, or of nothing, with the given protection and flags.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MmapRegionBuilder::build`].
+    pub fn build(
+        file_offset: Option<FileOffset>,
+        size: usize,
+        prot: i32,
+        flags: i32,
+    ) -> Result<Self, MmapRegionError> {
+        let builder = MmapRegionBuilder::new(size)
+            .with_mmap_prot(prot)
+            .with_mmap_flags(flags);
+        match file_offset {
+            Some(file_offset) => builder.with_file_offset(file_offset).build(),
+            None => builder.build(),
+        }
+    }
+
+    /// Makes a region of memory that somebody else mapped and will unmap; protection and flags describe it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`MmapRegionBuilder::with_raw_mmap_pointer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MmapRegionBuilder::build`].
+    pub unsafe fn build_raw(
+        addr: *mut u8,
+        size: usize,
+        prot: i32,
+        flags: i32,
+    ) -> Result<Self, MmapRegionError> {
+        let builder = MmapRegionBuilder::new(size)
+            .with_mmap_prot(prot)
+            .with_mmap_flags(flags);
+        // SAFETY: the caller vouches for the same, with this size and protection.
+        unsafe { builder.with_raw_mmap_pointer(addr) }.build()
+    }
+}
+
+impl<B: Bitmap> MmapRegion<B> {
+    /// Joins what a builder prepared.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapping::view`].
+    pub(crate) unsafe fn from_parts(
+        mapping: Mapping,
+        prot: i32,
+        prepared: Prepared,
+        hugetlbfs_hint: Option<bool>,
+        bitmap: B,
+    ) -> Self {
+        let known_hugetlbfs = match &prepared.file {
+            Some(file) => Some(file.is_hugetlbfs),
+            // Anonymous memory of huge pages lives on a hugetlbfs that only the kernel sees.
+            None => prepared.huge_page_size.map(|_| true),
+        };
+        Self {
+            // SAFETY: the caller vouches for the same.
+            view: unsafe { mapping.view(prot) },
+            bitmap,
+            mapping,
+            prot,
+            flags: prepared.flags,
+            file: prepared.file,
+            known_hugetlbfs,
+            hugetlbfs_hint,
+        }
+    }
+
+    /// Returns the host address of the first byte.
+    ///
+    /// Writes through it are not recorded in the bitmap. It is valid as long as the region lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.mapping.as_ptr()
+    }
+
+    /// Returns the size in bytes; never 0.
+    pub fn size(&self) -> usize {
+        self.mapping.len_bytes()
+    }
+
+    /// Returns the protection, an OR of `PROT_*`.
+    pub fn prot(&self) -> i32 {
+        self.prot
+    }
+
+    /// Returns the flags of the mapping, an OR of `MAP_*`; for a raw pointer those that the caller gave.
+    pub fn flags(&self) -> i32 {
+        self.flags
+    }
+
+    /// Says whether the memory is unmapped when the region is dropped.
+    pub fn owned(&self) -> bool {
+        self.mapping.is_owned()
+    }
+
+    /// Returns the dirty bitmap of the whole region.
+    #[inline]
+    pub fn bitmap(&self) -> &B {
+        &self.bitmap
+    }
+
+    /// Returns the file behind the region and where in it the region starts, also for a memory file.
+    pub fn file_offset(&self) -> Option<&FileOffset> {
+        self.file.as_ref().map(|file| &file.file_offset)
+    }
+
+    /// Says whether the memory is on hugetlbfs, if that is known.
+    ///
+    /// For files the file system answered when the region was built. Anonymous memory of huge pages is
+    /// on hugetlbfs; for other memory without a file only a hint is known, if one was given.
+    pub fn is_hugetlbfs(&self) -> Option<bool> {
+        self.known_hugetlbfs.or(self.hugetlbfs_hint)
+    }
+
+    /// Notes whether the memory is on hugetlbfs; without effect where the region knows.
+    pub fn set_hugetlbfs(&mut self, hugetlbfs: bool) {
+        self.hugetlbfs_hint = Some(hugetlbfs);
+    }
+
+    /// Says whether both regions map some of the same bytes of the same file.
+    ///
+    /// Files are told apart by device and inode as they were when the regions were built, so another
+    /// descriptor of the file, duplicated or opened anew, does not hide the overlap. Devices are told
+    /// apart by their number, and files without a type (some that the kernel makes for descriptors
+    /// only) by the descriptor. Whether the mappings are shared or private does not matter: even a
+    /// private one shows the file's changes until it is written. Regions without a file never overlap.
+    pub fn fds_overlap<T: Bitmap>(&self, other: &MmapRegion<T>) -> bool {
+        let (Some(ours), Some(theirs)) = (&self.file, &other.file) else {
+            return false;
+        };
+        let end = |file: &BackingFile, size: usize| {
+            // Neither saturates: the sum was checked when the region was built.
+            file.file_offset
+                .start()
+                .saturating_add(u64::try_from(size).unwrap_or(u64::MAX))
+        };
+        ours.identity == theirs.identity
+            && ours.file_offset.start() < end(theirs, other.size())
+            && theirs.file_offset.start() < end(ours, self.size())
+    }
+
+    /// Returns what slices are cut from.
+    ///
+    /// It may be used as long as this region lives.
+    pub(crate) fn view(&self) -> View {
+        self.view
+    }
+
+    /// Says why the range has no slice.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn no_slice(&self, offset: usize, count: usize) -> VolatileMemoryError {
+        match compute_offset(offset, count) {
+            Err(error) => error,
+            Ok(end) if end > self.size() => VolatileMemoryError::OutOfBounds { addr: end },
+            Ok(_) => VolatileMemoryError::NotReadable { addr: offset },
+        }
+    }
+}
+
+impl<B: Bitmap> VolatileMemory for MmapRegion<B> {
+    type B = B;
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.mapping.len_bytes()
+    }
+
+    /// Returns a window on `[offset, offset + count)`, read-only if the memory is mapped without `PROT_WRITE`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](VolatileMemoryError::OutOfBounds) or [`Overflow`](VolatileMemoryError::Overflow) if the
+    /// range reaches past the end; [`NotReadable`](VolatileMemoryError::NotReadable) if the memory is
+    /// mapped without `PROT_READ`.
+    #[inline]
+    fn get_slice(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> VolatileMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
+        // SAFETY: by this type's invariant the view's mapping lives as long as `self` is borrowed.
+        let slice = unsafe { self.view.slice(offset, count, &self.bitmap) };
+        slice.ok_or_else(|| self.no_slice(offset, count))
+    }
+
+    /// Returns a window on everything that can be read: nothing if the memory is mapped without `PROT_READ`.
+    fn as_volatile_slice(&self) -> VolatileSlice<'_, BS<'_, B>> {
+        // SAFETY: by this type's invariant the view's mapping lives as long as `self` is borrowed.
+        unsafe { self.view.whole(&self.bitmap) }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Linux: each function makes one call and turns its failure into an [`io::Error`].
+#![expect(unsafe_code, reason = "calls the C library")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+/// Request that asks a block device for its size in bytes, from `linux/fs.h`.
+const BLKGETSIZE64: libc::Ioctl = libc::_IOR::<usize>(0x12, 114);
+
+/// Maps `len_bytes` bytes at an address of the kernel's choice, from `file` at `offset` or from nothing.
+///
+/// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
+///
+/// # Safety
+///
+/// `flags` must hold neither `MAP_FIXED` nor `MAP_FIXED_NOREPLACE`: they would take the address passed
+/// here, which is zero, literally.
+pub(crate) unsafe fn mmap(
+    len_bytes: usize,
+    prot: i32,
+    flags: i32,
+    file: Option<BorrowedFd<'_>>,
+    offset: libc::off64_t,
+) -> io::Result<NonNull<u8>> {
+    let fd = file.map_or(-1, |file| file.as_raw_fd());
+    // SAFETY: the caller rules out fixed addresses, so the kernel picks a range that nothing else uses and
+    // no existing object changes; every other argument is checked by the kernel.
+    let start = unsafe { libc::mmap64(ptr::null_mut(), len_bytes, prot, flags, fd, offset) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// Unmaps `[start, start + len_bytes)`.
+///
+/// See [munmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
+///
+/// # Safety
+///
+/// The range must be one whole mapping that [`mmap`] made, and nothing may use its bytes any more.
+pub(crate) unsafe fn munmap(start: NonNull<u8>, len_bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the range and nobody uses it any more.
+    match unsafe { libc::munmap(start.as_ptr().cast(), len_bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Describes the file system that `file` lives on.
+///
+/// See [fstatfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
+pub(crate) fn fstatfs(file: BorrowedFd<'_>) -> io::Result<libc::statfs64> {
+    let mut answer = MaybeUninit::<libc::statfs64>::zeroed();
+    // SAFETY: the descriptor is open while it is borrowed and `answer` has room for the structure.
+    let status = unsafe { libc::fstatfs64(file.as_raw_fd(), answer.as_mut_ptr()) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the structure is plain integers, zeroed above and then filled by the successful call.
+    Ok(unsafe { answer.assume_init() })
+}
+
+/// Returns the size of a block device in bytes.
+///
+/// See [ioctl(2)](https://man7.org/linux/man-pages/man2/ioctl.2.html). Unlike a seek to the end it leaves
+/// the file's position, which others may share, alone.
+pub(crate) fn block_device_len(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut len_bytes = 0u64;
+    // SAFETY: the descriptor is open while it is borrowed; this request writes eight bytes through the
+    // pointer if the descriptor is a block device and fails without a write otherwise.
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), BLKGETSIZE64, &raw mut len_bytes) };
+    match status {
+        0 => Ok(len_bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Returns the size of a page in bytes.
+///
+/// See [sysconf(3)](https://man7.org/linux/man-pages/man3/sysconf.3.html).
+pub(crate) fn page_size() -> io::Result<usize> {
+    // SAFETY: takes an integer, returns an integer.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_page_size_is_a_power_of_two() {
+        assert!(page_size().unwrap().is_power_of_two());
+    }
+
+    #[test]
+    fn a_mapping_of_nothing_keeps_the_errno() {
+        // SAFETY: no fixed address.
+        let error = unsafe { mmap(0, libc::PROT_READ, libc::MAP_PRIVATE, None, 0) }.unwrap_err();
+        assert!(matches!(
+            error.raw_os_error(),
+            Some(libc::EINVAL | libc::EBADF)
+        ));
+    }
+
+    #[test]
+    fn proc_is_not_hugetlbfs_and_no_block_device() {
+        let file = File::open("/proc/self/maps").unwrap();
+        let answer = fstatfs(file.as_fd()).unwrap();
+        assert_eq!(
+            i128::from(answer.f_type),
+            i128::from(libc::PROC_SUPER_MAGIC)
+        );
+        let error = block_device_len(file.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+    }
+
+    #[test]
+    fn memory_comes_zeroed_and_goes_away() {
+        let len_bytes = page_size().unwrap();
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: no fixed address.
+        let start = unsafe { mmap(len_bytes, libc::PROT_READ, flags, None, 0) }.unwrap();
+        // SAFETY: the page was just mapped readable.
+        assert_eq!(unsafe { start.as_ptr().read_volatile() }, 0);
+        // SAFETY: the page is ours and not used below.
+        unsafe { munmap(start, len_bytes) }.unwrap();
+    }
+}

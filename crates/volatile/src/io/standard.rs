@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The process's standard streams.
+//!
+//! They have buffers of their own in the standard library, which a system call would bypass; bytes
+//! would be lost or change places. So these go through those buffers.
+
+use std::io::{BufRead, Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, Write};
+
+use guest_memory_bitmap::BitmapSlice;
+
+use super::{ReadVolatile, WriteVolatile};
+use crate::error::Result;
+use crate::slice::VolatileSlice;
+
+/// Bytes that travel at once.
+const CHUNK_LEN: usize = 4096;
+
+/// Takes what the reader has buffered, or what one read of its source gives.
+fn read_buffered<B: BitmapSlice>(
+    reader: &mut impl BufRead,
+    buf: &VolatileSlice<'_, B>,
+) -> Result<usize> {
+    buf.span().check_writable(0)?;
+    if buf.is_empty() {
+        return Ok(0);
+    }
+    let count = buf.write(reader.fill_buf()?, 0)?;
+    reader.consume(count);
+    Ok(count)
+}
+
+/// Offers the writer the first bytes of the slice, and sees to it that they come out: a guest's prompt has
+/// no line end.
+fn write_chunk<B: BitmapSlice>(
+    writer: &mut impl Write,
+    buf: &VolatileSlice<'_, B>,
+) -> Result<usize> {
+    let mut chunk = [0u8; CHUNK_LEN];
+    let (offered, _) = chunk.split_at_mut(usize::min(CHUNK_LEN, buf.len()));
+    buf.copy_to(offered);
+    let count = writer.write(offered)?;
+    writer.flush()?;
+    Ok(count)
+}
+
+impl ReadVolatile for Stdin {
+    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
+        read_buffered(&mut self.lock(), buf)
+    }
+}
+
+impl ReadVolatile for StdinLock<'_> {
+    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
+        read_buffered(self, buf)
+    }
+}
+
+macro_rules! writers {
+    ($($stream:ty),*) => {$(
+        impl WriteVolatile for $stream {
+            fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize> {
+                write_chunk(self, buf)
+            }
+        }
+    )*};
+}
+
+writers!(Stdout, StdoutLock<'_>, Stderr, StderrLock<'_>);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Race-sound typed access to memory that somebody else writes at the same time.
+//!
+//! Guest memory is never ours alone: a virtual CPU, another process or a device may write any byte
+//! at any moment. This crate is the one place that touches such bytes. It hands out
+//! [`VolatileSlice`]s, never Rust references, and moves data through one copy engine, so that a
+//! race yields old or new data but no undefined behaviour ([one case](#mixed-sizes) is open).
+//!
+//! # Example
+//!
+//! ```
+//! use guest_memory_volatile::{VolatileMemory, VolatileSlice};
+//!
+//! # fn main() -> Result<(), guest_memory_volatile::VolatileMemoryError> {
+//! let mut backing = [0u8; 64];
+//! let memory = VolatileSlice::from(backing.as_mut_slice());
+//!
+//! memory.write_obj(0xfeed_u16, 8)?;
+//! assert_eq!(memory.read_obj::<u16>(8)?, 0xfeed);
+//!
+//! let counter = memory.get_ref::<u32>(16)?;
+//! counter.store(7);
+//! assert_eq!(counter.load(), 7);
+//!
+//! assert!(memory.write_obj(1u64, 60).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Main types
+//!
+//! * [`VolatileSlice`]: a window on guest bytes, with a dirty bitmap; [`VolatileRef`] and
+//!   [`VolatileArrayRef`] are its typed forms.
+//! * [`ByteValued`]: types that are plain bytes; [`endian`] has integers of a fixed byte order.
+#![cfg_attr(
+    feature = "std",
+    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination."
+)]
+//!
+//! # Valid guest range
+//!
+//! The contract that every unsafe constructor of this workspace refers to. A range `[addr, addr +
+//! len)` is a *valid guest range* for a lifetime `'a` if, throughout `'a`:
+//!
+//! 1. its bytes stay mapped in this process, readable, and writable unless the slice is made
+//!    read-only before anything is written through it;
+//! 2. its bytes are initialised (fresh pages of the operating system are);
+//! 3. no Rust reference covers any of them, except references to atomics and the references that
+//!    the caller of an `unsafe` function of this workspace vouched for;
+//! 4. `len` is at most `isize::MAX` and `addr + len` does not wrap.
+//!
+//! Others *may* write those bytes at any time: virtual CPUs, other processes, other threads through
+//! this crate. What that can cost is stale or mixed data where a method says so, and nothing else.
+//! An empty range is valid at every address.
+//!
+//! # Guarantees
+//!
+//! * An access of 1, 2, 4 or 8 bytes whose guest address is aligned to its size is one access of
+//!   that size: it is never torn, whatever the alignment of the host's buffer. Longer copies are
+//!   made of such accesses, so each aligned element of up to 8 bytes is whole, but the copy is not.
+//! * Plain reads and writes are not ordered against other accesses; [`VolatileSlice::load`] and
+//!   [`VolatileSlice::store`] are, as their ordering says.
+//! * Whatever is written through this crate's methods is marked in the slice's bitmap, after the
+//!   data. What is written through a raw pointer or a reference that was handed out is not seen.
+//! * Out of bounds, overflow, misalignment and writes to read-only memory are errors.
+//!
+//! # Mixed sizes
+//!
+//! Rust's memory model does not define atomic accesses of different sizes that race on the same bytes
+//! within one process, say a `u64` written by one thread and its lower half read by another. The
+//! engine makes them if the program's own threads do that to guest memory. On the targets in use
+//! they are plain loads and stores of the machine, but the model does not promise it.
+//!
+//! # What it does not do
+//!
+//! It knows no guest addresses and maps no memory. It does not survive a page that cannot be
+//! accessed (a file truncated under its mapping): that is the operating system's signal.
+//!
+//! # Cost
+//!
+//! An access of up to 8 bytes is a bounds check and the access itself.
+//!
+//! # Features
+//!
+//! * `std` (default): streams and I/O errors. Without it the crate is `no_std`.
+//! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through a wrapper named `Plain`.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("guest memory needs a target with atomics of 8 bytes");
+
+mod array;
+mod atomic_access;
+mod atomic_integer;
+mod byte_valued;
+mod copy;
+pub mod endian;
+mod error;
+#[cfg(feature = "std")]
+pub mod io;
+mod memory;
+#[cfg(feature = "zerocopy")]
+mod plain;
+mod ptr_guard;
+mod reference;
+mod slice;
+mod slice_bytes;
+mod span;
+
+/// Plain-byte types.
+pub mod bytes {
+    pub use crate::atomic_access::AtomicAccess;
+    pub use crate::atomic_integer::AtomicInteger;
+    pub use crate::byte_valued::ByteValued;
+    #[cfg(feature = "zerocopy")]
+    pub use crate::plain::Plain;
+}
+
+/// Windows on memory that others write.
+pub mod volatile_memory {
+    pub use crate::array::VolatileArrayRef;
+    pub use crate::error::{Error, Result};
+    pub use crate::memory::{VolatileMemory, compute_offset};
+    pub use crate::ptr_guard::{PtrGuard, PtrGuardMut};
+    pub use crate::reference::VolatileRef;
+    pub use crate::slice::{MmapInfo, VolatileSlice};
+}
+
+#[doc(inline)]
+pub use bytes::*;
+#[doc(inline)]
+pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
+#[cfg(feature = "std")]
+#[doc(inline)]
+pub use io::{ReadVolatile, WriteVolatile};
+#[doc(inline)]
+pub use volatile_memory::{
+    Error as VolatileMemoryError, MmapInfo, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
+    VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice, compute_offset,
+};

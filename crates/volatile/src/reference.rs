@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A window on one value in guest memory.
+#![expect(unsafe_code, reason = "reads a value through the copy engine")]
+
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+
+use guest_memory_bitmap::BitmapSlice;
+
+use crate::byte_valued::ByteValued;
+use crate::copy;
+use crate::error::Result;
+use crate::ptr_guard::{PtrGuard, PtrGuardMut};
+use crate::slice::{MmapInfo, VolatileSlice};
+
+/// A window on one value in guest memory, which need not be aligned.
+///
+/// # Atomicity
+///
+/// A value of 1, 2, 4 or 8 bytes at an address aligned to its size is moved by one access; others
+/// may be torn.
+#[derive(Clone, Copy)]
+pub struct VolatileRef<'a, T, B = ()> {
+    /// # Invariants
+    ///
+    /// Has `size_of::<T>()` bytes.
+    slice: VolatileSlice<'a, B>,
+    value: PhantomData<T>,
+}
+
+impl<T: ByteValued> VolatileRef<'_, T, ()> {
+    /// Makes a window on the value at `addr`, whose writes are not tracked.
+    ///
+    /// # Safety
+    ///
+    /// `[addr, addr + size_of::<T>())` must be a [valid guest range](crate#valid-guest-range) for
+    /// the window's lifetime.
+    pub unsafe fn new(addr: *mut u8) -> Self {
+        // SAFETY: the same contract.
+        unsafe { Self::with_bitmap(addr, (), None) }
+    }
+}
+
+impl<'a, T: ByteValued, B: BitmapSlice> VolatileRef<'a, T, B> {
+    /// Makes a window on the value at `addr`, whose writes are marked in `bitmap`.
+    ///
+    /// # Safety
+    ///
+    /// `[addr, addr + size_of::<T>())` must be a [valid guest range](crate#valid-guest-range) for
+    /// `'a`.
+    pub unsafe fn with_bitmap(addr: *mut u8, bitmap: B, mmap: Option<&'a MmapInfo>) -> Self {
+        // SAFETY: the same contract.
+        Self::over(unsafe { VolatileSlice::with_bitmap(addr, size_of::<T>(), bitmap, mmap) })
+    }
+
+    /// Makes a window over a slice that its maker knows to have the value's size.
+    #[inline]
+    pub(crate) fn over(slice: VolatileSlice<'a, B>) -> Self {
+        assert_eq!(slice.len(), size_of::<T>(), "the slice is checked before");
+        Self {
+            slice,
+            value: PhantomData,
+        }
+    }
+
+    /// Returns the value's size in bytes.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a value is not a container")]
+    pub fn len(&self) -> usize {
+        size_of::<T>()
+    }
+
+    /// Borrows the dirty bitmap, whose offset 0 is the value's first byte.
+    #[inline]
+    pub fn bitmap(&self) -> &B {
+        self.slice.bitmap()
+    }
+
+    /// Returns a pointer for reading, bound to the mapping's lifetime.
+    #[inline]
+    pub fn ptr_guard(&self) -> PtrGuard<'a> {
+        self.slice.ptr_guard()
+    }
+
+    /// Returns a pointer for writing, bound to the mapping's lifetime; mark what you write through
+    /// it.
+    #[inline]
+    pub fn ptr_guard_mut(&self) -> PtrGuardMut<'a> {
+        self.slice.ptr_guard_mut()
+    }
+
+    /// Writes the value and marks it.
+    ///
+    /// In read-only memory nothing changes; [`try_store`](Self::try_store) tells.
+    #[inline]
+    pub fn store(&self, v: T) {
+        self.slice.copy_from(v.as_slice());
+    }
+
+    /// Writes the value and marks it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written.
+    #[inline]
+    pub fn try_store(&self, v: T) -> Result<()> {
+        self.slice.write_obj(v, 0)
+    }
+
+    /// Reads the value.
+    #[inline]
+    pub fn load(&self) -> T {
+        let mut value = MaybeUninit::<T>::uninit();
+        let source = self.slice.span().base();
+        // SAFETY: the slice has `size_of::<T>()` bytes (invariant) of a valid guest range; `value`
+        // is a local of exactly that size.
+        unsafe { copy::from_guest(value.as_mut_ptr().cast(), source, size_of::<T>()) };
+        // SAFETY: all bytes were just written, and any bytes are a `T` by the contract of
+        // `ByteValued`.
+        unsafe { value.assume_init() }
+    }
+
+    /// Returns the value's bytes as a slice.
+    #[inline]
+    pub fn to_slice(&self) -> VolatileSlice<'a, B> {
+        self.slice.clone()
+    }
+}
+
+impl<T, B: core::fmt::Debug> core::fmt::Debug for VolatileRef<'_, T, B> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("VolatileRef").field(&self.slice).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::VolatileMemory;
+
+    #[test]
+    fn a_value_is_stored_and_loaded_at_any_alignment() {
+        let mut backing = [0u8; 16];
+        let memory = VolatileSlice::from(backing.as_mut_slice());
+        for offset in 0..=8 {
+            let value = memory.get_ref::<u64>(offset).expect("in bounds");
+            value.store(0x1122_3344_5566_7788);
+            assert_eq!(value.load(), 0x1122_3344_5566_7788);
+            assert_eq!(value.len(), 8);
+            assert_eq!(value.to_slice().len(), 8);
+            assert_eq!(
+                value.ptr_guard().as_ptr(),
+                value.ptr_guard_mut().as_ptr().cast_const()
+            );
+        }
+        assert!(memory.get_ref::<u64>(9).is_err());
+    }
+
+    #[test]
+    fn store_into_read_only_memory_changes_nothing() {
+        let mut backing = [7u8; 8];
+        let memory = VolatileSlice::from(backing.as_mut_slice()).into_read_only();
+        let value = memory.get_ref::<u64>(0).expect("in bounds");
+        value.store(0);
+        assert_eq!(value.load(), u64::from_ne_bytes([7; 8]));
+        assert!(matches!(
+            value.try_store(0),
+            Err(crate::error::Error::ReadOnly { addr: 0 })
+        ));
+        assert_eq!(value.load(), u64::from_ne_bytes([7; 8]));
+    }
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A window on guest bytes.
+#![expect(unsafe_code, reason = "calls the copy engine on the slice's span")]
+
+use core::marker::PhantomData;
+
+use guest_memory_bitmap::{BitmapSlice, WithBitmapSlice};
+
+use crate::byte_valued::ByteValued;
+use crate::copy;
+use crate::error::Result;
+use crate::memory::VolatileMemory;
+use crate::ptr_guard::{PtrGuard, PtrGuardMut};
+use crate::span::HostSpan;
+
+/// Mapping information that a platform may need beside the address: none here, the type only
+/// carries a lifetime.
+pub type MmapInfo = PhantomData<()>;
+
+/// A window on bytes that others may write at any time, with the dirty bitmap that records our
+/// writes.
+///
+/// Offsets into it count bytes from its start. Bytes, values, atomics and streams are read and
+/// written by such offsets.
+///
+/// The layout is fixed: address and length first. With `B = ()` it is that of `struct iovec`, so a
+/// slice of these can be given to vectored system calls. (On a read-only slice the length's top bit
+/// is set and the kernel refuses it.)
+///
+/// # Read-only memory
+///
+/// A slice of memory that is mapped read-only says so ([`is_read_only`](Self::is_read_only)).
+/// Writes through it that return a `Result` are an error; those that return nothing leave the bytes
+/// as they are, as a ROM does.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VolatileSlice<'a, B = ()> {
+    span: HostSpan<'a>,
+    bitmap: B,
+}
+
+impl<'a> VolatileSlice<'a, ()> {
+    /// Makes a slice of `size` bytes at `addr`, whose writes are not tracked.
+    ///
+    /// # Safety
+    ///
+    /// `[addr, addr + size)` must be a [valid guest range](crate#valid-guest-range) for `'a`.
+    #[inline]
+    pub unsafe fn new(addr: *mut u8, size: usize) -> VolatileSlice<'a> {
+        // SAFETY: the same contract.
+        unsafe { Self::with_bitmap(addr, size, (), None) }
+    }
+}
+
+impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
+    /// Makes a slice of `size` bytes at `addr`, whose writes are marked in `bitmap` (offset 0 being
+    /// `addr`).
+    ///
+    /// `_mmap` only names the lifetime; `None` will do.
+    ///
+    /// # Safety
+    ///
+    /// `[addr, addr + size)` must be a [valid guest range](crate#valid-guest-range) for `'a`.
+    #[inline(always)]
+    pub unsafe fn with_bitmap(
+        addr: *mut u8,
+        size: usize,
+        bitmap: B,
+        _mmap: Option<&'a MmapInfo>,
+    ) -> VolatileSlice<'a, B> {
+        VolatileSlice {
+            // SAFETY: the same contract.
+            span: unsafe { HostSpan::new(addr, size) },
+            bitmap,
+        }
+    }
+
+    /// Turns this into a slice that refuses writes.
+    #[inline]
+    pub fn into_read_only(self) -> Self {
+        Self {
+            span: self.span.read_only(),
+            ..self
+        }
+    }
+
+    /// Says whether writes are refused.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.span.is_read_only()
+    }
+
+    /// Returns the length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.span.len()
+    }
+
+    /// Says whether the slice has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Borrows the slice's dirty bitmap, whose offset 0 is the slice's first byte.
+    #[inline]
+    pub fn bitmap(&self) -> &B {
+        &self.bitmap
+    }
+
+    /// Divides the slice into `[0, mid)` and `[mid, len)`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](crate::VolatileMemoryError::OutOfBounds) if `mid` is past the end.
+    #[inline]
+    pub fn split_at(&self, mid: usize) -> Result<(Self, Self)> {
+        let end = self.offset(mid)?;
+        let start = self.subslice(0, mid)?;
+        Ok((start, end))
+    }
+
+    /// Returns the slice `[offset, offset + count)`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](crate::VolatileMemoryError::OutOfBounds) or
+    /// [`Overflow`](crate::VolatileMemoryError::Overflow) if it reaches past the end.
+    #[inline(always)]
+    pub fn subslice(&self, offset: usize, count: usize) -> Result<Self> {
+        let span = self.span.sub(offset, count)?;
+        Ok(VolatileSlice {
+            span,
+            bitmap: self.bitmap.slice_at(offset),
+        })
+    }
+
+    /// Returns the slice without its first `count` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](crate::VolatileMemoryError::OutOfBounds) if `count` is past the end.
+    #[inline(always)]
+    pub fn offset(&self, count: usize) -> Result<VolatileSlice<'a, B>> {
+        let span = self.span.tail(count)?;
+        Ok(VolatileSlice {
+            span,
+            bitmap: self.bitmap.slice_at(count),
+        })
+    }
+
+    /// Returns a pointer for reading, bound to the mapping's lifetime.
+    #[inline]
+    pub fn ptr_guard(&self) -> PtrGuard<'a> {
+        PtrGuard::new(self.span)
+    }
+
+    /// Returns a pointer for writing, bound to the mapping's lifetime; mark what you write through
+    /// it.
+    #[inline]
+    pub fn ptr_guard_mut(&self) -> PtrGuardMut<'a> {
+        PtrGuardMut::new(self.span)
+    }
+
+    /// Copies elements out until the slice or `buf` ends; returns how many.
+    ///
+    /// Bytes at the end that are no whole element stay.
+    #[inline]
+    pub fn copy_to<T: ByteValued>(&self, buf: &mut [T]) -> usize {
+        let count = self.whole_elements::<T>(buf.len());
+        let len_bytes = count.wrapping_mul(size_of::<T>());
+        // SAFETY: `whole_elements` keeps `len_bytes` within the span, a valid guest range, and
+        // within `buf`, exclusively borrowed; a `ByteValued` element may be overwritten
+        // with any bytes.
+        unsafe { copy::from_guest(buf.as_mut_ptr().cast(), self.span.base(), len_bytes) };
+        count
+    }
+
+    /// Copies elements in until the slice or `buf` ends.
+    ///
+    /// A read-only slice takes none; [`try_copy_from`](Self::try_copy_from) tells.
+    #[inline]
+    pub fn copy_from<T: ByteValued>(&self, buf: &[T]) {
+        // Read-only memory keeps what it has, as a ROM does.
+        let _ = self.try_copy_from(buf);
+    }
+
+    /// Copies elements in until the slice or `buf` ends; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written.
+    #[inline]
+    pub fn try_copy_from<T: ByteValued>(&self, buf: &[T]) -> Result<usize> {
+        self.span.check_writable(0)?;
+        let count = self.whole_elements::<T>(buf.len());
+        let len_bytes = count.wrapping_mul(size_of::<T>());
+        // SAFETY: `whole_elements` keeps `len_bytes` within the span, writable as just checked, and
+        // within `buf`, whose elements are initialised bytes without padding.
+        unsafe { copy::to_guest(self.span.base(), buf.as_ptr().cast(), len_bytes) };
+        self.bitmap.mark_dirty(0, len_bytes);
+        Ok(count)
+    }
+
+    /// Copies into another slice until one of them ends; they may overlap.
+    ///
+    /// A read-only slice takes nothing.
+    #[inline]
+    pub fn copy_to_volatile_slice<S: BitmapSlice>(&self, slice: VolatileSlice<'_, S>) {
+        if slice.is_read_only() {
+            return;
+        }
+        let len_bytes = usize::min(self.len(), slice.len());
+        // SAFETY: `len_bytes` is within both spans, which are valid guest ranges, the target
+        // writable.
+        unsafe { copy::guest_to_guest(slice.span.base(), self.span.base(), len_bytes) };
+        slice.bitmap.mark_dirty(0, len_bytes);
+    }
+
+    /// How many of `wanted` elements the slice has room for.
+    #[inline]
+    fn whole_elements<T>(&self, wanted: usize) -> usize {
+        match self.len().checked_div(size_of::<T>()) {
+            Some(room) => usize::min(room, wanted),
+            None => wanted, // Elements without a size always fit.
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn span(&self) -> &HostSpan<'a> {
+        &self.span
+    }
+
+    /// Copies `[offset, offset + buf.len())` out.
+    #[inline(always)]
+    pub(crate) fn get_bytes(&self, buf: &mut [u8], offset: usize) -> Result<()> {
+        let part = self.span.sub(offset, buf.len())?;
+        // SAFETY: `part` is a valid guest range of `buf.len()` bytes; `buf` is exclusively
+        // borrowed.
+        unsafe { copy::from_guest(buf.as_mut_ptr(), part.base(), buf.len()) };
+        Ok(())
+    }
+
+    /// Copies `buf` to `[offset, offset + buf.len())` and marks it.
+    #[inline(always)]
+    pub(crate) fn put_bytes(&self, buf: &[u8], offset: usize) -> Result<()> {
+        let part = self.span.sub(offset, buf.len())?;
+        part.check_writable(offset)?;
+        // SAFETY: `part` is a valid guest range of `buf.len()` bytes, writable as just checked;
+        // `buf` is borrowed.
+        unsafe { copy::to_guest(part.base(), buf.as_ptr(), buf.len()) };
+        self.bitmap.mark_dirty(offset, buf.len());
+        Ok(())
+    }
+}
+
+impl<B: BitmapSlice> VolatileMemory for VolatileSlice<'_, B> {
+    type B = B;
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.span.len()
+    }
+
+    #[inline(always)]
+    fn get_slice(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> Result<VolatileSlice<'_, <B as WithBitmapSlice<'_>>::S>> {
+        self.subslice(offset, count)
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for VolatileSlice<'a, ()> {
+    /// Treats ordinary memory as volatile for as long as it is borrowed.
+    fn from(bytes: &'a mut [u8]) -> Self {
+        // SAFETY: the exclusive borrow keeps the bytes mapped, writable and initialised for `'a`,
+        // keeps every other reference away from them, and a Rust slice is at most
+        // `isize::MAX` bytes and does not wrap.
+        unsafe { VolatileSlice::new(bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+impl<B: core::fmt::Debug> core::fmt::Debug for VolatileSlice<'_, B> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("VolatileSlice")
+            .field("addr", &self.span.base())
+            .field("len_bytes", &self.span.len())
+            .field("is_read_only", &self.span.is_read_only())
+            .field("bitmap", &self.bitmap)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

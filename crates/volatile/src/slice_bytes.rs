@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Access to a slice by offset.
+
+use core::sync::atomic::Ordering;
+
+use guest_memory_bitmap::BitmapSlice;
+
+use crate::atomic_access::AtomicAccess;
+use crate::atomic_integer::AtomicInteger;
+use crate::byte_valued::ByteValued;
+use crate::error::{Error, Result};
+#[cfg(feature = "std")]
+use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
+use crate::memory::atomic_at;
+use crate::slice::VolatileSlice;
+
+impl<B: BitmapSlice> VolatileSlice<'_, B> {
+    /// Writes from `buf` to `[addr, ..)` and returns how many bytes there was room for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if there is no byte at `addr`, [`Error::ReadOnly`] if the memory must
+    /// not be written; never for an empty `buf`.
+    #[inline]
+    pub fn write(&self, buf: &[u8], addr: usize) -> Result<usize> {
+        let (fitting, _) = buf.split_at(self.room(addr, buf.len())?);
+        if !fitting.is_empty() {
+            self.put_bytes(fitting, addr)?;
+        }
+        Ok(fitting.len())
+    }
+
+    /// Reads from `[addr, ..)` into `buf` and returns how many bytes there were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if there is no byte at `addr`; never for an empty `buf`.
+    #[inline]
+    pub fn read(&self, buf: &mut [u8], addr: usize) -> Result<usize> {
+        let (fitting, _) = buf.split_at_mut(self.room(addr, buf.len())?);
+        if !fitting.is_empty() {
+            self.get_bytes(fitting, addr)?;
+        }
+        Ok(fitting.len())
+    }
+
+    /// Writes all of `buf` to `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write), and [`Error::PartialBuffer`] if only a part fits, which is
+    /// then written.
+    #[inline(always)]
+    pub fn write_slice(&self, buf: &[u8], addr: usize) -> Result<()> {
+        match self.put_bytes(buf, addr) {
+            Err(_) => self.write_partly(buf, addr),
+            done => done,
+        }
+    }
+
+    /// Fills all of `buf` from `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read), and [`Error::PartialBuffer`] if there is only a part, which
+    /// is then read.
+    #[inline(always)]
+    pub fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<()> {
+        match self.get_bytes(buf, addr) {
+            Err(_) => self.read_partly(buf, addr),
+            done => done,
+        }
+    }
+
+    /// Writes an object to `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write_slice`](Self::write_slice).
+    #[inline(always)]
+    pub fn write_obj<T: ByteValued>(&self, val: T, addr: usize) -> Result<()> {
+        self.write_slice(val.as_slice(), addr)
+    }
+
+    /// Reads an object from `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_slice`](Self::read_slice).
+    #[inline(always)]
+    pub fn read_obj<T: ByteValued>(&self, addr: usize) -> Result<T> {
+        let mut value = T::zeroed();
+        self.read_slice(value.as_mut_slice(), addr).map(|()| value)
+    }
+
+    /// Stores a value atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if it does not fit, [`Error::ReadOnly`] if the
+    /// memory must not be written, [`Error::Misaligned`] if its host address is not aligned to
+    /// its size.
+    ///
+    /// # Panics
+    ///
+    /// If `order` is not one that a store can have.
+    #[inline(always)]
+    pub fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
+        let target = self.span().sub(addr, size_of::<T::A>())?;
+        target.check_writable(addr)?;
+        atomic_at::<T::A>(&target)?.store(val.into(), order);
+        self.bitmap().mark_dirty(addr, size_of::<T::A>());
+        Ok(())
+    }
+
+    /// Loads a value atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if it reaches past the end,
+    /// [`Error::Misaligned`] if its host address is not aligned to its size.
+    ///
+    /// # Panics
+    ///
+    /// If `order` is not one that a load can have.
+    #[inline(always)]
+    pub fn load<T: AtomicAccess>(&self, addr: usize, order: Ordering) -> Result<T> {
+        let source = self.span().sub(addr, size_of::<T::A>())?;
+        Ok(atomic_at::<T::A>(&source)?.load(order).into())
+    }
+
+    /// Reads once from `src` into `[addr, ..)`, at most `count` bytes; returns how many came.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if there is no byte at `addr`, [`Error::ReadOnly`] if the memory must not
+    /// be written, and what `src` says.
+    #[cfg(feature = "std")]
+    pub fn read_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<usize>
+    where
+        F: ReadVolatile,
+    {
+        let count = self.room(addr, count)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut target = self.subslice(addr, count)?;
+        target.span().check_writable(addr)?;
+        at_most(
+            target.len(),
+            retry_interrupted(|| src.read_volatile(&mut target))?,
+        )
+    }
+
+    /// Reads exactly `count` bytes from `src` into `[addr, addr + count)`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if they do not fit, in which case nothing is
+    /// read, and those of [`read_exact_volatile`](ReadVolatile::read_exact_volatile).
+    #[cfg(feature = "std")]
+    pub fn read_exact_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<()>
+    where
+        F: ReadVolatile,
+    {
+        if count == 0 {
+            return Ok(());
+        }
+        let mut target = self.subslice(addr, count)?;
+        target.span().check_writable(addr)?;
+        src.read_exact_volatile(&mut target)
+    }
+
+    /// Writes once from `[addr, ..)` to `dst`, at most `count` bytes; returns how many went.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if there is no byte at `addr`, and what `dst` says.
+    #[cfg(feature = "std")]
+    pub fn write_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<usize>
+    where
+        F: WriteVolatile,
+    {
+        let count = self.room(addr, count)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let source = self.subslice(addr, count)?;
+        at_most(
+            source.len(),
+            retry_interrupted(|| dst.write_volatile(&source))?,
+        )
+    }
+
+    /// Writes exactly `[addr, addr + count)` to `dst`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if there are fewer bytes, in which case
+    /// nothing is written, and
+    /// those of [`write_all_volatile`](WriteVolatile::write_all_volatile).
+    #[cfg(feature = "std")]
+    pub fn write_all_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<()>
+    where
+        F: WriteVolatile,
+    {
+        if count == 0 {
+            return Ok(());
+        }
+        dst.write_all_volatile(&self.subslice(addr, count)?)
+    }
+
+    /// Returns how many of `wanted` bytes there are from `addr` on; none is an error unless none is
+    /// wanted.
+    #[inline]
+    fn room(&self, addr: usize, wanted: usize) -> Result<usize> {
+        match self.len().checked_sub(addr) {
+            Some(left) if left > 0 => Ok(usize::min(left, wanted)),
+            _ if wanted == 0 => Ok(0),
+            _ => Err(Error::OutOfBounds { addr }),
+        }
+    }
+
+    /// The end of a write that does not fit: what fits is written, the error says how much that is.
+    #[cold]
+    #[inline(never)]
+    fn write_partly(&self, buf: &[u8], addr: usize) -> Result<()> {
+        all(self.write(buf, addr)?, buf.len())
+    }
+
+    /// The end of a read that does not fit: what is there is read, the error says how much that is.
+    #[cold]
+    #[inline(never)]
+    fn read_partly(&self, buf: &mut [u8], addr: usize) -> Result<()> {
+        all(self.read(buf, addr)?, buf.len())
+    }
+}
+
+/// Makes an error of a count that fell short.
+fn all(completed: usize, expected: usize) -> Result<()> {
+    if completed == expected {
+        return Ok(());
+    }
+    Err(Error::PartialBuffer {
+        expected,
+        completed,
+    })
+}
