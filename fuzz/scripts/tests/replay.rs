@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Replays the committed corpora on the compiler at hand: every file runs, and together they reach
+//! every operation, each at least once with success.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use guest_memory_fuzz_scripts::{bytes, collection};
+
+/// Fewer files than this means that the corpus got lost.
+const FEWEST_FILES: usize = 24;
+
+/// Runs every file of a corpus; returns how often each operation succeeded.
+fn replay(
+    corpus: &str,
+    operations: &[&'static str],
+    run: impl Fn(&[u8], &mut dyn FnMut(&'static str, bool)),
+) -> BTreeMap<&'static str, usize> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../corpus")
+        .join(corpus);
+    let mut successes: BTreeMap<_, _> = operations.iter().map(|&name| (name, 0)).collect();
+    let mut files = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is committed") {
+        let path = entry.expect("a readable folder").path();
+        let data = std::fs::read(&path).expect("a readable file");
+        // The name of a file that panics stands in the captured output.
+        println!("{}", path.display());
+        run(&data, &mut |name, succeeded| {
+            *successes.entry(name).or_default() += usize::from(succeeded)
+        });
+        files += 1;
+    }
+    println!("{corpus}: {files} files, {successes:?}");
+    assert!(
+        files >= FEWEST_FILES,
+        "only {files} files in {}",
+        folder.display()
+    );
+    successes
+}
+
+#[test]
+fn bytes_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay("bytes", &bytes::OPERATIONS, |data, report| {
+        bytes::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
+fn collection_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay("collection", &collection::OPERATIONS, |data, report| {
+        collection::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
+fn any_bytes_make_a_script() {
+    for data in [&[][..], &[0], &[0xff; 512], &[0x55; 4096]] {
+        bytes::run(data);
+        collection::run(data);
+    }
+}
