@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What is compared, by theme.
+//!
+//! Each function makes its fixtures, measures, and drops them, so that touched memory stays below 256 MiB.
+
+mod access;
+mod dirty;
+mod lookup;
+mod map;
+
+use crate::measure::Runner;
+
+/// Runs every case that the runner wants.
+pub fn run(runner: &mut Runner) {
+    access::objects(runner);
+    access::atomics(runner);
+    access::buffers(runner);
+    access::crossing(runner);
+    lookup::regions(runner);
+    dirty::writes(runner);
+    dirty::marks(runner);
+    dirty::harvests(runner);
+    map::swappable(runner);
+    map::guests(runner);
+    map::plugging(runner);
+}
+
+/// Places per table; its 8 KiB leave room in the first-level cache.
+const PLACE_COUNT: usize = 1024;
+
+/// Bytes of the memories that are not about size.
+const MEMORY_LEN: usize = 16 << 20;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the benchmarks share: the same work for two libraries, the limits by hand, the clockwork and the report.
+//!
+//! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
+//!   those of `vm-memory`, so that both sides do exactly the same.
+//! * [`limit`] and [`bare_mappings`] are the same work without a library.
+//! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it.
+//!
+//! The binary `compare` runs all cases in one program; the criterion benches take a few of the same workloads.
+
+pub mod bare_mappings;
+pub mod cases;
+pub mod descriptor;
+pub mod life;
+pub mod limit;
+pub mod measure;
+pub mod ours;
+pub mod pair;
+pub mod places;
+pub mod report;
+pub mod statistics;
+pub mod theirs;
+
+/// Ends the program when an access fails that cannot.
+///
+/// # Panics
+///
+/// Always.
+#[cold]
+#[inline(never)]
+pub fn failed() -> ! {
+    panic!("an operation of a benchmark failed");
+}
