@@ -79,9 +79,10 @@ pub(crate) fn spot() -> impl Strategy<Value = Spot> {
     ]
 }
 
-/// Makes lengths of buffers in bytes: mostly short, some over several pages.
+/// Makes lengths of buffers in bytes: mostly short, some empty, some over several pages.
 pub(crate) fn buffer_len(page_size: usize) -> impl Strategy<Value = usize> {
     prop_oneof![
+        1 => Just(0usize),
         6 => 0usize..=40,
         1 => 0usize..=page_size * 3,
     ]

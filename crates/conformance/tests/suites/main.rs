@@ -62,7 +62,8 @@ fn failure_is_shrunk_to_one_operation() {
 #[test]
 fn each_faulty_bitmap_is_caught() {
     for (fault, word) in BitmapFault::ALL {
-        let message = caught(|| bitmap::check(|len| FaultyBitmap::new(Some(fault), len)));
+        let message =
+            caught(|| bitmap::check_with(thorough(), |len| FaultyBitmap::new(Some(fault), len)));
         assert!(message.contains(word), "{fault:?}: {message}");
     }
 }
@@ -70,7 +71,11 @@ fn each_faulty_bitmap_is_caught() {
 #[test]
 fn each_faulty_region_is_caught() {
     for (fault, word) in RegionFault::ALL {
-        let message = caught(|| region::check(|start, len| FaultyRegion::new(fault, start, len)));
+        let message = caught(|| {
+            region::check_with(thorough(), |start, len| {
+                FaultyRegion::new(fault, start, len)
+            });
+        });
         assert!(message.contains(word), "{fault:?}: {message}");
     }
 }
@@ -80,7 +85,7 @@ fn each_faulty_bytes_are_caught() {
     for (fault, word) in BytesFault::ALL {
         let check = || {
             bytes::check_with(
-                Config::default(),
+                thorough(),
                 |len| FaultyBytes::new(Some(fault), len),
                 faulty::offset_of,
                 FaultyBytes::mark,
@@ -95,9 +100,15 @@ fn each_faulty_bytes_are_caught() {
 #[test]
 fn each_faulty_memory_is_caught() {
     for (fault, word) in MemoryFault::ALL {
-        let message = caught(|| memory::check(|ranges| FaultyMemory::new(fault, ranges)));
+        let message =
+            caught(|| memory::check_with(thorough(), |ranges| FaultyMemory::new(fault, ranges)));
         assert!(message.contains(word), "{fault:?}: {message}");
     }
+}
+
+/// So many cases that chance lets no fault pass; a suite ends at the first one that shows it.
+fn thorough() -> Config {
+    Config::default().cases(20_000)
 }
 
 /// Runs a suite that has to fail and returns what it says.
