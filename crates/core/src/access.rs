@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 use guest_memory_bitmap::{BS, BitmapSlice};
 use guest_memory_volatile::{
-    AtomicAccess, VolatileMemoryError, VolatileMemoryResult, VolatileSlice,
+    AtomicAccess, ByteValued, VolatileMemoryError, VolatileMemoryResult, VolatileSlice,
 };
 #[cfg(feature = "std")]
 use guest_memory_volatile::{ReadVolatile, WriteVolatile};
@@ -71,6 +71,23 @@ macro_rules! bytes_by_reach {
         #[inline(always)]
         fn read_slice(&self, buf: &mut [u8], addr: $address) -> $crate::error::Result<()> {
             $crate::access::read_slice($reach(self), buf, addr)
+        }
+
+        #[inline(always)]
+        fn write_obj<T: guest_memory_volatile::ByteValued>(
+            &self,
+            val: T,
+            addr: $address,
+        ) -> $crate::error::Result<()> {
+            $crate::access::write_obj($reach(self), val, addr)
+        }
+
+        #[inline(always)]
+        fn read_obj<T: guest_memory_volatile::ByteValued>(
+            &self,
+            addr: $address,
+        ) -> $crate::error::Result<T> {
+            $crate::access::read_obj($reach(self), addr)
         }
 
         #[cfg(feature = "std")]
@@ -221,6 +238,27 @@ pub(crate) fn read_slice<'m, T: Reach<'m>>(
 }
 
 #[inline(always)]
+pub(crate) fn write_obj<'m, T: Reach<'m>, V: ByteValued>(
+    target: T,
+    val: V,
+    addr: T::Address,
+) -> Result<()> {
+    match target.whole(addr, size_of::<V>(), Permissions::Write) {
+        Some(slice) if slice.write_obj(val, 0).is_ok() => Ok(()),
+        _ => write_obj_crossing(target, val, addr),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn read_obj<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
+    let slice = target.whole(addr, size_of::<V>(), Permissions::Read);
+    match slice.map(|slice| slice.read_obj(0)) {
+        Some(Ok(value)) => Ok(value),
+        _ => read_obj_crossing(target, addr),
+    }
+}
+
+#[inline(always)]
 pub(crate) fn store<'m, T: Reach<'m>, V: AtomicAccess>(
     target: T,
     val: V,
@@ -335,6 +373,30 @@ fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) 
     walk(target, Operation::Read, addr, buf.len(), |slice, done| {
         slice.read(buf.get_mut(done..).unwrap_or_default(), 0)
     })
+}
+
+#[cold]
+#[inline(never)]
+fn write_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(
+    target: T,
+    val: V,
+    addr: T::Address,
+) -> Result<()> {
+    all(
+        write_crossing(target, val.as_slice(), addr)?,
+        size_of::<V>(),
+    )
+}
+
+#[cold]
+#[inline(never)]
+fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
+    let mut value = V::zeroed();
+    all(
+        read_crossing(target, value.as_mut_slice(), addr)?,
+        size_of::<V>(),
+    )?;
+    Ok(value)
 }
 
 /// Gives `step` one slice after the other, with the bytes done so far, until it takes less than a

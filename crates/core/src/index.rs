@@ -47,19 +47,18 @@ impl RegionIndex {
     /// Returns the number of the region with `addr` in it, and the offset in it.
     #[inline]
     pub(crate) fn find(&self, addr: u64) -> Option<(usize, u64)> {
-        // One region is common and needs no search.
+        // One region is common and needs no search. Without any number the search gives one that no region has.
         let number = match self.starts.len() {
             1 => 0,
             _ => self
                 .starts
                 .partition_point(|&start| start <= addr)
-                .checked_sub(1)?,
+                .wrapping_sub(1),
         };
-        let start = *self.starts.get(number)?;
-        let last = *self.lasts.get(number)?;
-        let offset = addr.wrapping_sub(start);
+        let (start, last) = (self.starts.get(number)?, self.lasts.get(number)?);
+        let offset = addr.wrapping_sub(*start);
         // Below `start` the difference wraps to something larger than any region that starts there.
-        (offset <= last.wrapping_sub(start)).then_some((number, offset))
+        (offset <= last.wrapping_sub(*start)).then_some((number, offset))
     }
 
     /// Adds a region in its place and returns its number; its first address must not be above its last.

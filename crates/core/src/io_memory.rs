@@ -6,7 +6,7 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
-use crate::memory::{GuestMemory, GuestMemorySlices, exact_slice};
+use crate::memory::{GuestMemory, GuestMemorySlices, some_exact_slice};
 use crate::permissions::Permissions;
 use crate::region::GuestMemoryRegion;
 use crate::slice_iterator::GuestMemorySliceIterator;
@@ -86,7 +86,7 @@ impl<M: GuestMemory + ?Sized> IoMemory for M {
         access: Permissions,
     ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
         let (region, offset) = self.to_region_addr(addr)?;
-        let slice = exact_slice(region, offset, count).ok()?;
+        let slice = some_exact_slice(region, offset, count)?;
         (!access.has_write() || !slice.is_read_only()).then_some(slice)
     }
 

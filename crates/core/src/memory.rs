@@ -187,6 +187,30 @@ pub(crate) fn exact_slice<R: GuestMemoryRegion + ?Sized>(
     Ok(slice)
 }
 
+/// As [`exact_slice`] for who takes the long way without one and finds out why there.
+#[inline(always)]
+pub(crate) fn some_exact_slice<R: GuestMemoryRegion + ?Sized>(
+    region: &R,
+    offset: MemoryRegionAddress,
+    count: usize,
+) -> Option<VolatileSlice<'_, BS<'_, R::B>>> {
+    match region.get_slice(offset, count) {
+        Ok(slice) if slice.len() == count => Some(slice),
+        Ok(_) => None,
+        Err(error) => {
+            forget_why(error);
+            None
+        }
+    }
+}
+
+/// Drops an error out of line: it may own something, and the short path should not see that.
+#[cold]
+#[inline(never)]
+fn forget_why(error: Error) {
+    drop(error);
+}
+
 #[cold]
 fn wrong_length<R: GuestMemoryRegion + ?Sized>(
     region: &R,

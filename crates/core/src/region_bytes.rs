@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::guest_address::{GuestAddress, MemoryRegionAddress};
-use crate::memory::{exact_slice, room};
+use crate::memory::{exact_slice, room, some_exact_slice};
 use crate::permissions::Permissions;
 use crate::region::GuestMemoryRegion;
 
@@ -43,7 +43,7 @@ impl<'m, R: GuestMemoryRegion> Reach<'m> for InRegion<'m, R> {
         count: usize,
         access: Permissions,
     ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
-        let slice = exact_slice(self.0, addr, count).ok()?;
+        let slice = some_exact_slice(self.0, addr, count)?;
         (!access.has_write() || !slice.is_read_only()).then_some(slice)
     }
 

@@ -165,6 +165,9 @@ impl View {
         if offset > last_offset {
             return None;
         }
+        // Lets the compiler see that the slice's length, which has a flag in its top bit, is `count`.
+        // SAFETY: `count <= len_bytes` was just checked, and a view is at most `isize::MAX` bytes.
+        unsafe { std::hint::assert_unchecked(count <= MAX_SIZE) };
         // SAFETY: `offset + count <= len_bytes` was just checked; the caller keeps the mapping.
         Some(unsafe { self.slice_unchecked(offset, count, bitmap) })
     }

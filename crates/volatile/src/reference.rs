@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "reads a value through the copy engine")]
 
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 
 use guest_memory_bitmap::BitmapSlice;
 
@@ -110,14 +109,9 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileRef<'a, T, B> {
     /// Reads the value.
     #[inline]
     pub fn load(&self) -> T {
-        let mut value = MaybeUninit::<T>::uninit();
-        let source = self.slice.span().base();
-        // SAFETY: the slice has `size_of::<T>()` bytes (invariant) of a valid guest range; `value`
-        // is a local of exactly that size.
-        unsafe { copy::from_guest(value.as_mut_ptr().cast(), source, size_of::<T>()) };
-        // SAFETY: all bytes were just written, and any bytes are a `T` by the contract of
-        // `ByteValued`.
-        unsafe { value.assume_init() }
+        // SAFETY: the slice has `size_of::<T>()` bytes (invariant) of a valid guest range; any bytes are a `T`
+        // by the contract of `ByteValued`.
+        unsafe { copy::read(self.slice.span().base()) }
     }
 
     /// Returns the value's bytes as a slice.

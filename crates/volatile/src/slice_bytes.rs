@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Access to a slice by offset.
 
+#![expect(unsafe_code, reason = "reads a value through the copy engine")]
+
 use core::sync::atomic::Ordering;
 
 use guest_memory_bitmap::BitmapSlice;
@@ -8,6 +10,7 @@ use guest_memory_bitmap::BitmapSlice;
 use crate::atomic_access::AtomicAccess;
 use crate::atomic_integer::AtomicInteger;
 use crate::byte_valued::ByteValued;
+use crate::copy;
 use crate::error::{Error, Result};
 #[cfg(feature = "std")]
 use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
@@ -79,7 +82,16 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// Those of [`write_slice`](Self::write_slice).
     #[inline(always)]
     pub fn write_obj<T: ByteValued>(&self, val: T, addr: usize) -> Result<()> {
-        self.write_slice(val.as_slice(), addr)
+        match self.span().sub(addr, size_of::<T>()) {
+            Ok(target) if !target.is_read_only() => {
+                // SAFETY: the span has the value's size and is a valid guest range that may be written; a
+                // `ByteValued` has no padding.
+                unsafe { copy::write(target.base(), val) };
+                self.bitmap().mark_dirty(addr, size_of::<T>());
+                Ok(())
+            }
+            _ => self.write_partly(val.as_slice(), addr),
+        }
     }
 
     /// Reads an object from `addr`.
@@ -89,8 +101,12 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// Those of [`read_slice`](Self::read_slice).
     #[inline(always)]
     pub fn read_obj<T: ByteValued>(&self, addr: usize) -> Result<T> {
-        let mut value = T::zeroed();
-        self.read_slice(value.as_mut_slice(), addr).map(|()| value)
+        match self.span().sub(addr, size_of::<T>()) {
+            // SAFETY: the span has the value's size and is a valid guest range; any bytes are a `T` by the
+            // contract of `ByteValued`.
+            Ok(source) => Ok(unsafe { copy::read(source.base()) }),
+            Err(_) => Err(self.why_no_obj(addr, size_of::<T>())),
+        }
     }
 
     /// Stores a value atomically.
@@ -218,6 +234,19 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
             Some(left) if left > 0 => Ok(usize::min(left, wanted)),
             _ if wanted == 0 => Ok(0),
             _ => Err(Error::OutOfBounds { addr }),
+        }
+    }
+
+    /// Says why there is no object at `addr`.
+    #[cold]
+    #[inline(never)]
+    fn why_no_obj(&self, addr: usize, size: usize) -> Error {
+        match self.room(addr, size) {
+            Ok(room) => Error::PartialBuffer {
+                expected: size,
+                completed: room,
+            },
+            Err(error) => error,
         }
     }
 

@@ -5,15 +5,25 @@
 //! never use `ptr::copy*` or references to bytes, since another party may write the guest side
 //! meanwhile. The guarantees they give (width, tearing) are those of the crate's documentation.
 //!
-//! The portable engine uses relaxed atomics, which Rust defines under races. A faster one for an
-//! architecture goes behind the same three names.
+//! Small copies are relaxed atomics everywhere. The bulk of longer ones is assembly on x86-64, which the
+//! compiler cannot look into, and relaxed atomics elsewhere and under Miri.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
+mod atoms;
 mod guest_to_guest;
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
 mod portable;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+mod x86_64;
 
+use core::mem::MaybeUninit;
+
+use atoms::{FromGuest, ToGuest, copy};
 pub(crate) use guest_to_guest::guest_to_guest;
-use portable as engine;
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+use portable as bulk;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+use x86_64 as bulk;
 
 /// Copies `len` bytes from guest memory to the host's.
 ///
@@ -24,7 +34,7 @@ use portable as engine;
 #[inline(always)]
 pub(crate) unsafe fn from_guest(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the same contract.
-    unsafe { engine::from_guest(dst, src, len) }
+    unsafe { copy::<FromGuest>(dst, src, len) }
 }
 
 /// Copies `len` bytes from the host's memory to the guest's.
@@ -36,7 +46,76 @@ pub(crate) unsafe fn from_guest(dst: *mut u8, src: *const u8, len: usize) {
 #[inline(always)]
 pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the same contract.
-    unsafe { engine::to_guest(dst, src, len) }
+    unsafe { copy::<ToGuest>(dst, src, len) }
+}
+
+/// Reads one value from guest memory.
+///
+/// # Safety
+///
+/// `[src, src + size_of::<T>())` must be in a valid guest range, and any bytes must be a `T`.
+#[inline(always)]
+pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> T {
+    if is_short(src, size_of::<T>()) {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the caller vouches for `src`; `value` is a local of that size.
+        unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) };
+        // SAFETY: all bytes were just written, and the caller says that any are a `T`.
+        return unsafe { value.assume_init() };
+    }
+    // SAFETY: the same contract.
+    unsafe { read_apart(src) }
+}
+
+/// Writes one value to guest memory.
+///
+/// # Safety
+///
+/// `[dst, dst + size_of::<T>())` must be in a valid guest range that may be written, and no byte of a `T` may
+/// be padding.
+#[inline(always)]
+pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) {
+    if is_short(dst, size_of::<T>()) {
+        // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
+        unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+    } else {
+        // SAFETY: the same contract.
+        unsafe { write_apart(dst, value) }
+    }
+}
+
+/// Says whether a copy of a value is one or two accesses.
+///
+/// Such a value is kept out of memory. In the other case it is passed to a function of its own, as a local
+/// whose address a call gets would be in memory in every case.
+#[inline(always)]
+fn is_short(guest: *const u8, size: usize) -> bool {
+    matches!(size, 1 | 2 | 4 | 8 | 16) && guest.addr() % usize::min(size, 8) == 0
+}
+
+/// As [`write`], of any size and alignment.
+///
+/// # Safety
+///
+/// As [`write`].
+#[inline(never)]
+unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) {
+    // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
+    unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+}
+
+/// As [`read`], of any size and alignment.
+///
+/// # Safety
+///
+/// As [`read`].
+#[inline(never)]
+unsafe fn read_apart<T: Copy>(src: *const u8) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the caller vouches for `src`; `value` is a local of that size.
+    unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) };
+    // SAFETY: all bytes were just written, and the caller says that any are a `T`.
+    unsafe { value.assume_init() }
 }
 
 #[cfg(test)]
