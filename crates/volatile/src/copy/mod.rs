@@ -90,7 +90,7 @@ pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) {
 /// whose address a call gets would be in memory in every case.
 #[inline(always)]
 fn is_short(guest: *const u8, size: usize) -> bool {
-    matches!(size, 1 | 2 | 4 | 8 | 16) && guest.addr() % usize::min(size, 8) == 0
+    matches!(size, 1 | 2 | 4 | 8 | 16) && guest.addr().is_multiple_of(usize::min(size, 8))
 }
 
 /// As [`write`], of any size and alignment.

@@ -26,7 +26,7 @@ const CACHE_LINE: usize = 64;
 /// guest range meanwhile, and nobody the other one.
 #[inline(always)]
 pub(super) unsafe fn copy_bulk<D: Direction>(dst: *mut u8, src: *const u8, len: usize) {
-    if len >= STRING_LEN && dst.addr() % CACHE_LINE == 0 {
+    if len >= STRING_LEN && dst.addr().is_multiple_of(CACHE_LINE) {
         // SAFETY: the same contract. The direction flag is clear by the ABI; what moves is `len` bytes, as it is
         // a multiple of 8.
         unsafe {
