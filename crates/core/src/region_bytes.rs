@@ -4,13 +4,13 @@
 use guest_memory_bitmap::BS;
 use guest_memory_volatile::VolatileSlice;
 
-use crate::access::{Reach, bytes_by_reach};
 use crate::address::Address;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::guest_address::{GuestAddress, MemoryRegionAddress};
 use crate::memory::{exact_slice, room, some_exact_slice};
 use crate::permissions::Permissions;
+use crate::reach::{Reach, bytes_by_reach};
 use crate::region::GuestMemoryRegion;
 
 /// Marks a region whose [`Bytes`] are to be made from its slices

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Access to a memory by guest address.
+
+use guest_memory_bitmap::BS;
+use guest_memory_volatile::VolatileSlice;
+
+use crate::bytes::Bytes;
+use crate::error::Result;
+use crate::guest_address::GuestAddress;
+use crate::io_memory::IoMemory;
+use crate::permissions::Permissions;
+use crate::reach::{Reach, bytes_by_reach};
+
+/// A memory, reached into by guest addresses.
+struct InMemory<'m, M: ?Sized>(&'m M);
+
+impl<M: ?Sized> Clone for InMemory<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: ?Sized> Copy for InMemory<'_, M> {}
+
+impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
+    type Address = GuestAddress;
+    type Bitmap = BS<'m, M::Bitmap>;
+
+    #[inline(always)]
+    fn whole(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        self.0.single_slice(addr, count, access)
+    }
+
+    fn slices(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl Iterator<Item = Result<VolatileSlice<'m, Self::Bitmap>>>> {
+        self.0.get_slices(addr, count, access)
+    }
+
+    fn guest_address(self, addr: GuestAddress) -> GuestAddress {
+        addr
+    }
+}
+
+impl<M: IoMemory + ?Sized> Bytes<GuestAddress> for M {
+    bytes_by_reach!(GuestAddress, InMemory);
+}
