@@ -11,7 +11,10 @@
 
 mod atoms;
 mod guest_to_guest;
-#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+#[cfg(any(
+    test,
+    not(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))
+))]
 mod portable;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86_64;

@@ -132,6 +132,106 @@ fn guest_ranges_of_any_alignment_and_length_copy_exactly() {
     }
 }
 
+/// Lengths around the places where a long copy changes its way.
+const LONG: [usize; 9] = [63, 79, 2047, 2048, 2120, 4096, 4109, 262_144, 300_007];
+
+#[test]
+fn long_copies_arrive_whole_at_every_alignment() {
+    let source: Vec<u8> = (0..300_200u32)
+        .map(|index| (index % 251).to_le_bytes()[0])
+        .collect();
+    for len in LONG {
+        for guest_at in [0, 1, 4, 8, 15, 16, 40] {
+            for host_at in [0, 1, 8, 16, 24, 48] {
+                let mut target = vec![0xee_u8; len + 128];
+                // SAFETY: `at + len` is within both vectors, which nobody else uses.
+                unsafe {
+                    to_guest(
+                        target[guest_at..].as_mut_ptr(),
+                        source[host_at..].as_ptr(),
+                        len,
+                    );
+                }
+                assert!(target[guest_at..guest_at + len] == source[host_at..host_at + len]);
+                assert!(target[..guest_at].iter().all(|&byte| byte == 0xee));
+                assert!(target[guest_at + len..].iter().all(|&byte| byte == 0xee));
+
+                let mut back = vec![0xdd_u8; len + 128];
+                // SAFETY: as above.
+                unsafe {
+                    from_guest(
+                        back[host_at..].as_mut_ptr(),
+                        source[guest_at..].as_ptr(),
+                        len,
+                    );
+                }
+                assert!(back[host_at..host_at + len] == source[guest_at..guest_at + len]);
+                assert!(back[..host_at].iter().all(|&byte| byte == 0xdd));
+                assert!(back[host_at + len..].iter().all(|&byte| byte == 0xdd));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_copy_tears_no_aligned_word() {
+    const LEN: usize = 4096;
+    let words: Vec<AtomicU64> = (0..LEN / 8 + 2).map(|_| AtomicU64::new(0)).collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for value in [0, u64::MAX] {
+                    words
+                        .iter()
+                        .for_each(|word| word.store(value, Ordering::Relaxed));
+                }
+            }
+        });
+        let _stop_at_end = Stop(&stop);
+        let mut host = vec![0u8; LEN + 64];
+        for round in 0..6_000 {
+            // Vectors into a misaligned buffer, the string copy into an aligned one.
+            let host_at = [1, host.as_ptr().addr().wrapping_neg() % 64][round % 2];
+            let guest_at = round / 2 % 8;
+            let from = byte_at(&words, guest_at);
+            // SAFETY: at most 7 and `LEN` bytes are within the words, which are atomics, and the buffer has room.
+            unsafe { from_guest(host[host_at..].as_mut_ptr(), from, LEN) };
+            let first_whole = (8 - guest_at) % 8;
+            for bytes in host[host_at + first_whole..host_at + LEN].chunks_exact(8) {
+                let is_whole = bytes == [0; 8] || bytes == [0xff; 8];
+                assert!(is_whole, "torn word: {bytes:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_portable_bulk_copies_words() {
+    use super::atoms::{FromGuest, ToGuest};
+    use super::portable::{BULK_ALIGN, BULK_STEP, copy_bulk};
+
+    let source: Vec<AtomicU64> = (0..64).map(|word| AtomicU64::new(word * 0x0101)).collect();
+    assert_eq!(source.as_ptr().addr() % BULK_ALIGN, 0);
+    for count in [1, 2, 63, 64] {
+        let len = count * BULK_STEP;
+        let mut host = vec![0u8; len + 1];
+        // SAFETY: `len` bytes are within both; the guest's side is made of atomics and aligned.
+        unsafe { copy_bulk::<FromGuest>(host[1..].as_mut_ptr(), byte_at(&source, 0), len) };
+        let target: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
+        // SAFETY: as above.
+        unsafe { copy_bulk::<ToGuest>(byte_at(&target, 0), host[1..].as_ptr(), len) };
+        for (number, (from, to)) in source.iter().zip(&target).enumerate() {
+            let expected = if number < count {
+                from.load(Ordering::Relaxed)
+            } else {
+                0
+            };
+            assert_eq!(to.load(Ordering::Relaxed), expected);
+        }
+    }
+}
+
 /// Ends the other thread's loop, also when this one fails.
 struct Stop<'a>(&'a AtomicBool);
 
