@@ -86,7 +86,7 @@ pub trait Bytes<A> {
     ///
     /// # Errors
     ///
-    /// If there is no memory at `addr` or `src` fails.
+    /// If there is no memory at `addr`, or `src` fails before the first byte.
     #[cfg(feature = "std")]
     fn read_volatile_from<F>(&self, addr: A, src: &mut F, count: usize) -> Result<usize, Self::E>
     where
@@ -112,7 +112,7 @@ pub trait Bytes<A> {
     ///
     /// # Errors
     ///
-    /// If there is no memory at `addr` or `dst` fails.
+    /// If there is no memory at `addr`, or `dst` fails before the first byte.
     #[cfg(feature = "std")]
     fn write_volatile_to<F>(&self, addr: A, dst: &mut F, count: usize) -> Result<usize, Self::E>
     where
@@ -173,6 +173,16 @@ impl<B: BitmapSlice> Bytes<usize> for VolatileSlice<'_, B> {
     #[inline(always)]
     fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<(), VolatileMemoryError> {
         VolatileSlice::read_slice(self, buf, addr)
+    }
+
+    #[inline(always)]
+    fn write_obj<T: ByteValued>(&self, val: T, addr: usize) -> Result<(), VolatileMemoryError> {
+        VolatileSlice::write_obj(self, val, addr)
+    }
+
+    #[inline(always)]
+    fn read_obj<T: ByteValued>(&self, addr: usize) -> Result<T, VolatileMemoryError> {
+        VolatileSlice::read_obj(self, addr)
     }
 
     #[cfg(feature = "std")]

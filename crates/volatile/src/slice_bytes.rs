@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Access to a slice by offset.
 
-#![expect(unsafe_code, reason = "reads a value through the copy engine")]
+#![expect(unsafe_code, reason = "moves a value through the copy engine")]
 
 use core::sync::atomic::Ordering;
 

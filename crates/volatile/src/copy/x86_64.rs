@@ -2,7 +2,7 @@
 //! Long copies on x86-64, in assembly: opaque to the compiler, so a race is not undefined behaviour.
 //!
 //! The bulk moves in vectors of 16 bytes that are aligned on the guest's side, or from some size on by
-//! `rep movsq`, whose elements are. The ends move as the portable engine moves them.
+//! `rep movsq`, whose elements are. The ends move as single accesses.
 #![expect(unsafe_code, reason = "moves guest memory in assembly")]
 
 use core::arch::asm;
