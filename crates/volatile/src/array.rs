@@ -162,6 +162,17 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileArrayRef<'a, T, B> {
         self.ref_at(index).load()
     }
 
+    /// Reads one element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] with the index if it is not below [`len`](Self::len), [`Error::Fault`] if its page cannot
+    /// be accessed.
+    #[inline]
+    pub fn try_load(&self, index: usize) -> Result<T> {
+        self.try_ref_at(index)?.try_load()
+    }
+
     /// Writes one element and marks it; in read-only memory nothing changes.
     ///
     /// # Panics
@@ -177,13 +188,14 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileArrayRef<'a, T, B> {
     /// # Errors
     ///
     /// [`Error::OutOfBounds`] with the index if it is not below [`len`](Self::len), [`Error::ReadOnly`] if the memory
-    /// must not be written.
+    /// must not be written, [`Error::Fault`] if its page cannot be accessed.
     #[inline]
     pub fn try_store(&self, index: usize, value: T) -> Result<()> {
         self.try_ref_at(index)?.try_store(value)
     }
 
-    /// Copies elements out until the array or `buf` ends; returns how many.
+    /// Copies elements out until the array or `buf` ends; returns how many, which are those before a page that cannot be
+    /// accessed.
     #[inline]
     pub fn copy_to(&self, buf: &mut [T]) -> usize {
         let count = usize::min(self.element_count, buf.len());

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What can go wrong when volatile memory is accessed.
 
+use crate::copy::Fault;
+use crate::fault::last_kind;
+use crate::fault_kind::FaultKind;
+
 /// Error of an access to volatile memory. Offsets count from the start of the memory accessed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +59,16 @@ pub enum Error {
         /// Bytes that were moved.
         completed: usize,
     },
+    /// A page of the memory could not be accessed.
+    #[error("memory fault at offset {addr:#x} after {completed} bytes: {kind}")]
+    Fault {
+        /// Offset of the first byte that could not be accessed.
+        addr: usize,
+        /// Bytes that were moved before.
+        completed: usize,
+        /// What the operating system said.
+        kind: FaultKind,
+    },
     /// A memory gave out a window of another length than it was asked for.
     #[error("memory gave a window of {actual} bytes where {expected} were asked for")]
     SliceLength {
@@ -78,6 +92,28 @@ pub enum Error {
         /// What the stream said.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Makes the error of an access from offset `start` on that stopped at a page.
+    #[cold]
+    pub(crate) fn fault(start: usize, fault: Fault) -> Self {
+        Self::Fault {
+            // Within the memory, so it does not wrap.
+            addr: start.wrapping_add(fault.completed),
+            completed: fault.completed,
+            kind: last_kind(),
+        }
+    }
+
+    /// Returns how many elements were moved before an access stopped.
+    #[cold]
+    pub(crate) fn completed_elements<T>(&self) -> usize {
+        match self {
+            Self::Fault { completed, .. } => completed.checked_div(size_of::<T>()).unwrap_or(0),
+            _ => 0,
+        }
+    }
 }
 
 /// Result of an access to volatile memory.

@@ -101,6 +101,12 @@ mod byte_valued;
 mod copy;
 pub mod endian;
 mod error;
+#[cfg(feature = "fault-guard")]
+pub mod fault;
+#[cfg(not(feature = "fault-guard"))]
+#[path = "fault/absent.rs"]
+mod fault;
+mod fault_kind;
 #[cfg(feature = "std")]
 pub mod io;
 mod memory;
@@ -109,6 +115,7 @@ mod plain;
 mod ptr_guard;
 mod reference;
 mod slice;
+mod slice_atomics;
 mod slice_bytes;
 mod span;
 
@@ -125,6 +132,7 @@ pub mod bytes {
 pub mod volatile_memory {
     pub use crate::array::VolatileArrayRef;
     pub use crate::error::{Error, Result};
+    pub use crate::fault_kind::FaultKind;
     pub use crate::memory::{VolatileMemory, compute_offset};
     pub use crate::ptr_guard::{PtrGuard, PtrGuardMut};
     pub use crate::reference::VolatileRef;
@@ -140,6 +148,7 @@ pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
 pub use io::{ReadVolatile, WriteVolatile};
 #[doc(inline)]
 pub use volatile_memory::{
-    Error as VolatileMemoryError, MmapInfo, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
-    VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice, compute_offset,
+    Error as VolatileMemoryError, FaultKind, MmapInfo, PtrGuard, PtrGuardMut,
+    Result as VolatileMemoryResult, VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice,
+    compute_offset,
 };

@@ -107,7 +107,7 @@ pub trait VolatileMemory {
     /// [`get_slice`](Self::get_slice).
     unsafe fn aligned_as_ref<T: ByteValued>(&self, offset: usize) -> Result<&T> {
         let slice = exact_slice(self, offset, size_of::<T>())?;
-        let ptr = aligned::<T>(slice.span())?;
+        let ptr = slice.span().aligned::<T>()?;
         // SAFETY: aligned as just checked; the slice has `size_of::<T>()` initialised bytes that
         // stay mapped as long as `self` is borrowed; any bytes are a `T`; the caller keeps
         // writers away.
@@ -132,7 +132,7 @@ pub trait VolatileMemory {
     unsafe fn aligned_as_mut<T: ByteValued>(&self, offset: usize) -> Result<&mut T> {
         let slice = exact_slice(self, offset, size_of::<T>())?;
         slice.span().check_writable(offset)?;
-        let ptr = aligned::<T>(slice.span())?;
+        let ptr = slice.span().aligned::<T>()?;
         // SAFETY: as in `aligned_as_ref`; writable as just checked; the caller keeps everybody else
         // away.
         Ok(unsafe { &mut *ptr })
@@ -191,26 +191,13 @@ fn exact_slice<M: VolatileMemory + ?Sized>(
     Ok(slice)
 }
 
-/// Returns the span's address if it is aligned for `T`.
-#[inline(always)]
-fn aligned<T>(span: &HostSpan<'_>) -> Result<*mut T> {
-    let ptr = span.base().cast::<T>();
-    if !ptr.is_aligned() {
-        return Err(Error::Misaligned {
-            addr: ptr.addr(),
-            alignment: align_of::<T>(),
-        });
-    }
-    Ok(ptr)
-}
-
 /// Lays an atomic over a span, which must have its size.
 #[inline(always)]
-pub(crate) fn atomic_at<'a, T: AtomicInteger>(span: &HostSpan<'a>) -> Result<&'a T> {
+fn atomic_at<'a, T: AtomicInteger>(span: &HostSpan<'a>) -> Result<&'a T> {
     if span.len() != size_of::<T>() {
         return Err(Error::OutOfBounds { addr: span.len() });
     }
-    let ptr = aligned::<T>(span)?;
+    let ptr = span.aligned::<T>()?;
     // SAFETY: aligned and of the right size as just checked; in a valid guest range for `'a`, where
     // references to atomics are allowed; any bytes are a valid `T` by the contract of
     // `AtomicInteger`.

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A window on one value in guest memory.
-#![expect(unsafe_code, reason = "reads a value through the copy engine")]
+#![expect(unsafe_code, reason = "unsafe constructors")]
 
 use core::marker::PhantomData;
 
 use guest_memory_bitmap::BitmapSlice;
 
 use crate::byte_valued::ByteValued;
-use crate::copy;
 use crate::error::Result;
 use crate::ptr_guard::{PtrGuard, PtrGuardMut};
 use crate::slice::{MmapInfo, VolatileSlice};
@@ -90,28 +89,41 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileRef<'a, T, B> {
 
     /// Writes the value and marks it.
     ///
-    /// In read-only memory nothing changes; [`try_store`](Self::try_store) tells.
+    /// In memory that is read-only or cannot be accessed nothing changes; [`try_store`](Self::try_store) tells.
     #[inline]
     pub fn store(&self, v: T) {
-        self.slice.copy_from(v.as_slice());
+        // As a ROM does.
+        let _ = self.try_store(v);
     }
 
     /// Writes the value and marks it.
     ///
     /// # Errors
     ///
-    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written.
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written,
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if its page cannot be accessed.
     #[inline]
     pub fn try_store(&self, v: T) -> Result<()> {
         self.slice.write_obj(v, 0)
     }
 
-    /// Reads the value.
+    /// Reads the value; zeroes if its page cannot be accessed, which [`try_load`](Self::try_load) tells.
     #[inline]
     pub fn load(&self) -> T {
-        // SAFETY: the slice has `size_of::<T>()` bytes (invariant) of a valid guest range; any bytes are a `T`
-        // by the contract of `ByteValued`.
-        unsafe { copy::read(self.slice.span().base()) }
+        match self.try_load() {
+            Ok(value) => value,
+            Err(_) => T::zeroed(),
+        }
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if its page cannot be accessed.
+    #[inline]
+    pub fn try_load(&self) -> Result<T> {
+        self.slice.read_obj(0)
     }
 
     /// Returns the value's bytes as a slice.

@@ -7,8 +7,9 @@ use core::marker::PhantomData;
 use guest_memory_bitmap::{BitmapSlice, WithBitmapSlice};
 
 use crate::byte_valued::ByteValued;
-use crate::copy;
-use crate::error::Result;
+use crate::copy::{self, Fault, Stuck};
+use crate::error::{Error, Result};
+use crate::fault::last_kind;
 use crate::memory::VolatileMemory;
 use crate::ptr_guard::{PtrGuard, PtrGuardMut};
 use crate::span::HostSpan;
@@ -32,6 +33,11 @@ pub type MmapInfo = PhantomData<()>;
 /// A slice of memory that is mapped read-only says so ([`is_read_only`](Self::is_read_only)).
 /// Writes through it that return a `Result` are an error; those that return nothing leave the bytes
 /// as they are, as a ROM does.
+///
+/// # Pages that cannot be accessed
+///
+/// With the fault guard installed an access that comes to such a page stops there
+/// ([`Fault`](crate::VolatileMemoryError::Fault)). Reads that return no `Result` give zeroes for the rest.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct VolatileSlice<'a, B = ()> {
@@ -164,21 +170,38 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
 
     /// Copies elements out until the slice or `buf` ends; returns how many.
     ///
-    /// Bytes at the end that are no whole element stay.
+    /// Bytes at the end that are no whole element stay. After a fault the count is that of the elements before it;
+    /// [`try_copy_to`](Self::try_copy_to) tells why.
     #[inline]
     pub fn copy_to<T: ByteValued>(&self, buf: &mut [T]) -> usize {
+        match self.try_copy_to(buf) {
+            Ok(count) => count,
+            Err(error) => error.completed_elements::<T>(),
+        }
+    }
+
+    /// Copies elements out until the slice or `buf` ends; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if a page cannot be accessed; the bytes before it were copied.
+    #[inline]
+    pub fn try_copy_to<T: ByteValued>(&self, buf: &mut [T]) -> Result<usize> {
         let count = self.whole_elements::<T>(buf.len());
         let len_bytes = count.wrapping_mul(size_of::<T>());
         // SAFETY: `whole_elements` keeps `len_bytes` within the span, a valid guest range, and
         // within `buf`, exclusively borrowed; a `ByteValued` element may be overwritten
         // with any bytes.
-        unsafe { copy::from_guest(buf.as_mut_ptr().cast(), self.span.base(), len_bytes) };
-        count
+        match unsafe { copy::from_guest(buf.as_mut_ptr().cast(), self.span.base(), len_bytes) } {
+            Ok(()) => Ok(count),
+            Err(fault) => Err(Error::fault(0, fault)),
+        }
     }
 
     /// Copies elements in until the slice or `buf` ends.
     ///
-    /// A read-only slice takes none; [`try_copy_from`](Self::try_copy_from) tells.
+    /// A read-only slice takes none, and after a page that cannot be accessed comes nothing more;
+    /// [`try_copy_from`](Self::try_copy_from) tells.
     #[inline]
     pub fn copy_from<T: ByteValued>(&self, buf: &[T]) {
         // Read-only memory keeps what it has, as a ROM does.
@@ -189,7 +212,8 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
     ///
     /// # Errors
     ///
-    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written.
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written,
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if a page cannot be accessed; the bytes before it were copied.
     #[inline]
     pub fn try_copy_from<T: ByteValued>(&self, buf: &[T]) -> Result<usize> {
         self.span.check_writable(0)?;
@@ -197,24 +221,105 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         let len_bytes = count.wrapping_mul(size_of::<T>());
         // SAFETY: `whole_elements` keeps `len_bytes` within the span, writable as just checked, and
         // within `buf`, whose elements are initialised bytes without padding.
-        unsafe { copy::to_guest(self.span.base(), buf.as_ptr().cast(), len_bytes) };
-        self.bitmap.mark_dirty(0, len_bytes);
-        Ok(count)
+        match unsafe { copy::to_guest(self.span.base(), buf.as_ptr().cast(), len_bytes) } {
+            Ok(()) => {
+                self.bitmap.mark_dirty(0, len_bytes);
+                Ok(count)
+            }
+            Err(fault) => Err(self.stopped(0, fault)),
+        }
     }
 
     /// Copies into another slice until one of them ends; they may overlap.
     ///
-    /// A read-only slice takes nothing.
+    /// A read-only slice takes nothing; [`try_copy_to_volatile_slice`](Self::try_copy_to_volatile_slice) tells.
     #[inline]
     pub fn copy_to_volatile_slice<S: BitmapSlice>(&self, slice: VolatileSlice<'_, S>) {
-        if slice.is_read_only() {
-            return;
-        }
+        // Read-only memory keeps what it has, as a ROM does.
+        let _ = self.try_copy_to_volatile_slice(slice);
+    }
+
+    /// Copies into another slice until one of them ends; they may overlap. Returns the number of bytes.
+    ///
+    /// # Atomicity
+    ///
+    /// Each aligned word of up to 8 bytes is read whole and written whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the target must not be written,
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if a page of either cannot be accessed. What was copied then are
+    /// the bytes before it, but those at the end where the target begins within the source.
+    pub fn try_copy_to_volatile_slice<S: BitmapSlice>(
+        &self,
+        slice: VolatileSlice<'_, S>,
+    ) -> Result<usize> {
+        slice.span.check_writable(0)?;
         let len_bytes = usize::min(self.len(), slice.len());
         // SAFETY: `len_bytes` is within both spans, which are valid guest ranges, the target
         // writable.
-        unsafe { copy::guest_to_guest(slice.span.base(), self.span.base(), len_bytes) };
-        slice.bitmap.mark_dirty(0, len_bytes);
+        match unsafe { copy::guest_to_guest(slice.span.base(), self.span.base(), len_bytes) } {
+            Ok(()) => {
+                slice.bitmap.mark_dirty(0, len_bytes);
+                Ok(len_bytes)
+            }
+            Err(Stuck { at, done }) => {
+                slice.bitmap.mark_dirty(done.start, done.len());
+                Err(Error::Fault {
+                    addr: at,
+                    completed: done.len(),
+                    kind: last_kind(),
+                })
+            }
+        }
+    }
+
+    /// Writes `value` to every byte of the slice.
+    ///
+    /// # Atomicity
+    ///
+    /// Each aligned word of 8 bytes is written whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the memory must not be written,
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if a page cannot be accessed; the bytes before it were written.
+    ///
+    /// # Dirty tracking
+    ///
+    /// All bytes that were written are marked.
+    pub fn fill(&self, value: u8) -> Result<()> {
+        self.span.check_writable(0)?;
+        // SAFETY: the span is a valid guest range, writable as just checked.
+        match unsafe { copy::fill(self.span.base(), value, self.len()) } {
+            Ok(()) => {
+                self.bitmap.mark_dirty(0, self.len());
+                Ok(())
+            }
+            Err(fault) => Err(self.stopped(0, fault)),
+        }
+    }
+
+    /// Writes zero to every byte of the slice; as [`fill`](Self::fill).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fill`](Self::fill).
+    pub fn zero(&self) -> Result<()> {
+        self.fill(0)
+    }
+
+    /// Says whether all bytes are zero; an empty slice's are.
+    ///
+    /// It ends at the first byte that is not, or close behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`](crate::VolatileMemoryError::Fault) if a page before that cannot be accessed.
+    pub fn is_zero(&self) -> Result<bool> {
+        // SAFETY: the span is a valid guest range.
+        unsafe { copy::is_zero(self.span.base(), self.len()) }
+            .map_err(|fault| Error::fault(0, fault))
     }
 
     /// How many of `wanted` elements the slice has room for.
@@ -237,8 +342,10 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         let part = self.span.sub(offset, buf.len())?;
         // SAFETY: `part` is a valid guest range of `buf.len()` bytes; `buf` is exclusively
         // borrowed.
-        unsafe { copy::from_guest(buf.as_mut_ptr(), part.base(), buf.len()) };
-        Ok(())
+        match unsafe { copy::from_guest(buf.as_mut_ptr(), part.base(), buf.len()) } {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(Error::fault(offset, fault)),
+        }
     }
 
     /// Copies `buf` to `[offset, offset + buf.len())` and marks it.
@@ -248,9 +355,21 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         part.check_writable(offset)?;
         // SAFETY: `part` is a valid guest range of `buf.len()` bytes, writable as just checked;
         // `buf` is borrowed.
-        unsafe { copy::to_guest(part.base(), buf.as_ptr(), buf.len()) };
-        self.bitmap.mark_dirty(offset, buf.len());
-        Ok(())
+        match unsafe { copy::to_guest(part.base(), buf.as_ptr(), buf.len()) } {
+            Ok(()) => {
+                self.bitmap.mark_dirty(offset, buf.len());
+                Ok(())
+            }
+            Err(fault) => Err(self.stopped(offset, fault)),
+        }
+    }
+
+    /// Marks what a write from `offset` on did before it stopped at a page, and makes its error.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn stopped(&self, offset: usize, fault: Fault) -> Error {
+        self.bitmap.mark_dirty(offset, fault.completed);
+        Error::fault(offset, fault)
     }
 }
 

@@ -3,18 +3,13 @@
 
 #![expect(unsafe_code, reason = "moves a value through the copy engine")]
 
-use core::sync::atomic::Ordering;
-
 use guest_memory_bitmap::BitmapSlice;
 
-use crate::atomic_access::AtomicAccess;
-use crate::atomic_integer::AtomicInteger;
 use crate::byte_valued::ByteValued;
 use crate::copy;
 use crate::error::{Error, Result};
 #[cfg(feature = "std")]
 use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
-use crate::memory::atomic_at;
 use crate::slice::VolatileSlice;
 
 impl<B: BitmapSlice> VolatileSlice<'_, B> {
@@ -56,8 +51,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     #[inline(always)]
     pub fn write_slice(&self, buf: &[u8], addr: usize) -> Result<()> {
         match self.put_bytes(buf, addr) {
-            Err(_) => self.write_partly(buf, addr),
-            done => done,
+            Ok(()) => Ok(()),
+            Err(error) => self.write_partly(buf, addr, error),
         }
     }
 
@@ -70,8 +65,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     #[inline(always)]
     pub fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<()> {
         match self.get_bytes(buf, addr) {
-            Err(_) => self.read_partly(buf, addr),
-            done => done,
+            Ok(()) => Ok(()),
+            Err(error) => self.read_partly(buf, addr, error),
         }
     }
 
@@ -86,11 +81,15 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
             Ok(target) if !target.is_read_only() => {
                 // SAFETY: the span has the value's size and is a valid guest range that may be written; a
                 // `ByteValued` has no padding.
-                unsafe { copy::write(target.base(), val) };
-                self.bitmap().mark_dirty(addr, size_of::<T>());
-                Ok(())
+                match unsafe { copy::write(target.base(), val) } {
+                    Ok(()) => {
+                        self.bitmap().mark_dirty(addr, size_of::<T>());
+                        Ok(())
+                    }
+                    Err(fault) => Err(self.stopped(addr, fault)),
+                }
             }
-            _ => self.write_partly(val.as_slice(), addr),
+            _ => all(self.write(val.as_slice(), addr)?, size_of::<T>()),
         }
     }
 
@@ -104,45 +103,12 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         match self.span().sub(addr, size_of::<T>()) {
             // SAFETY: the span has the value's size and is a valid guest range; any bytes are a `T` by the
             // contract of `ByteValued`.
-            Ok(source) => Ok(unsafe { copy::read(source.base()) }),
+            Ok(source) => match unsafe { copy::read(source.base()) } {
+                Ok(value) => Ok(value),
+                Err(fault) => Err(Error::fault(addr, fault)),
+            },
             Err(_) => Err(self.why_no_obj(addr, size_of::<T>())),
         }
-    }
-
-    /// Stores a value atomically.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if it does not fit, [`Error::ReadOnly`] if the
-    /// memory must not be written, [`Error::Misaligned`] if its host address is not aligned to
-    /// its size.
-    ///
-    /// # Panics
-    ///
-    /// If `order` is not one that a store can have.
-    #[inline(always)]
-    pub fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
-        let target = self.span().sub(addr, size_of::<T::A>())?;
-        target.check_writable(addr)?;
-        atomic_at::<T::A>(&target)?.store(val.into(), order);
-        self.bitmap().mark_dirty(addr, size_of::<T::A>());
-        Ok(())
-    }
-
-    /// Loads a value atomically.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if it reaches past the end,
-    /// [`Error::Misaligned`] if its host address is not aligned to its size.
-    ///
-    /// # Panics
-    ///
-    /// If `order` is not one that a load can have.
-    #[inline(always)]
-    pub fn load<T: AtomicAccess>(&self, addr: usize, order: Ordering) -> Result<T> {
-        let source = self.span().sub(addr, size_of::<T::A>())?;
-        Ok(atomic_at::<T::A>(&source)?.load(order).into())
     }
 
     /// Reads once from `src` into `[addr, ..)`, at most `count` bytes; returns how many came.
@@ -250,17 +216,23 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
     }
 
-    /// The end of a write that does not fit: what fits is written, the error says how much that is.
+    /// The end of a write that failed: one that does not fit writes what does, and the error says how much that is.
     #[cold]
     #[inline(never)]
-    fn write_partly(&self, buf: &[u8], addr: usize) -> Result<()> {
+    fn write_partly(&self, buf: &[u8], addr: usize, error: Error) -> Result<()> {
+        if matches!(error, Error::Fault { .. }) {
+            return Err(error);
+        }
         all(self.write(buf, addr)?, buf.len())
     }
 
-    /// The end of a read that does not fit: what is there is read, the error says how much that is.
+    /// The end of a read that failed: one that does not fit reads what is there, and the error says how much that is.
     #[cold]
     #[inline(never)]
-    fn read_partly(&self, buf: &mut [u8], addr: usize) -> Result<()> {
+    fn read_partly(&self, buf: &mut [u8], addr: usize, error: Error) -> Result<()> {
+        if matches!(error, Error::Fault { .. }) {
+            return Err(error);
+        }
         all(self.read(buf, addr)?, buf.len())
     }
 }

@@ -110,6 +110,16 @@ impl<'a> HostSpan<'a> {
         }
     }
 
+    /// Returns the address of the first byte if it is aligned for `T`.
+    #[inline(always)]
+    pub(crate) fn aligned<T>(&self) -> Result<*mut T> {
+        let ptr = self.base.cast::<T>();
+        if !ptr.is_aligned() {
+            return Err(misaligned(ptr.addr(), align_of::<T>()));
+        }
+        Ok(ptr)
+    }
+
     /// Checks that a write may start at `offset`.
     #[inline(always)]
     pub(crate) fn check_writable(&self, offset: usize) -> Result<()> {
@@ -130,6 +140,12 @@ fn out_of_range(offset: usize, count: usize) -> Error {
             offset: count,
         },
     }
+}
+
+#[cold]
+#[inline(never)]
+fn misaligned(addr: usize, alignment: usize) -> Error {
+    Error::Misaligned { addr, alignment }
 }
 
 #[cold]

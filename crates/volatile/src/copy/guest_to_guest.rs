@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Copies between two guest ranges that may overlap, through a small buffer of the host's.
+//! Copies between two guest ranges that may overlap.
 //!
-//! The two ranges may be aligned differently. So that no aligned word of either is torn, each read ends at a
-//! word boundary of the source and each write at one of the destination; what was read but does not fill a
-//! word of the destination stays in the buffer for the next write.
+//! Where both sides are aligned alike and the target does not begin within the source, words go straight over. Otherwise
+//! they go through a small buffer of the host's. So that no aligned word of either is torn, each read ends at a word
+//! boundary of the source and each write at one of the destination; what was read but does not fill a word of the
+//! destination stays in the buffer for the next write.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
-use super::{from_guest, to_guest};
+use core::ops::Range;
+
+use super::steps::{WithinGuest, copy};
+use super::{Fault, from_guest, to_guest};
 
 /// Widest access that is never torn, in bytes.
 const WORD: usize = 8;
@@ -15,21 +19,39 @@ const CHUNK: usize = 512;
 /// Room for a chunk and what the last write left over.
 const CAPACITY: usize = CHUNK + WORD;
 
+/// A copy that stopped at a page that cannot be accessed, on either side.
+#[derive(Debug)]
+pub(crate) struct Stuck {
+    /// Offset of the first byte that was not copied, in the direction of the copy.
+    pub(crate) at: usize,
+    /// Offsets of the bytes that were.
+    pub(crate) done: Range<usize>,
+}
+
 /// Copies `len` bytes between two guest ranges, which may overlap: the result is as if the source
 /// had been read whole before anything was written.
 ///
 /// # Safety
 ///
 /// `[src, src + len)` must be in a valid guest range, `[dst, dst + len)` in one that may be written.
-pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) {
+pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuck> {
     // Against the direction of the overlap, so that no source byte is overwritten before it was read.
-    if src.addr() < dst.addr() {
+    if (1..len).contains(&dst.addr().wrapping_sub(src.addr())) {
         // SAFETY: the same contract.
-        unsafe { backwards(dst, src, len) }
+        return unsafe { backwards(dst, src, len) };
+    }
+    let is_alike = (dst.addr() ^ src.addr()).is_multiple_of(WORD);
+    let copied = if is_alike {
+        // SAFETY: the same contract; aligned alike, and a target that overlaps begins before the source.
+        unsafe { copy::<WithinGuest>(dst, src, len) }
     } else {
         // SAFETY: the same contract.
         unsafe { forwards(dst, src, len) }
-    }
+    };
+    copied.map_err(|Fault { completed }| Stuck {
+        at: completed,
+        done: 0..completed,
+    })
 }
 
 /// Copies from the first byte to the last.
@@ -37,7 +59,7 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) {
 /// # Safety
 ///
 /// As [`guest_to_guest`].
-unsafe fn forwards(dst: *mut u8, src: *const u8, len: usize) {
+unsafe fn forwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     let mut buffer = [0u8; CAPACITY];
     // `[0, written)` is done, `[written, read)` stands at the start of the buffer.
     let (mut read, mut written) = (0usize, 0usize);
@@ -46,17 +68,31 @@ unsafe fn forwards(dst: *mut u8, src: *const u8, len: usize) {
         let held = read.wrapping_sub(written);
         // SAFETY: `read <= read_end <= len`; the buffer has room, as a chunk is at most `CHUNK` and what is held
         // is less than a word.
-        unsafe { fetch(&mut buffer, held, src, read, read_end) };
-        read = read_end;
-        let write_end = down_to_word(dst.addr(), read, len);
+        let fetched = unsafe { fetch(&mut buffer, held, src, read, read_end) };
+        // What was read before a fault is written, to the last byte.
+        let write_end = match fetched {
+            Ok(()) => {
+                read = read_end;
+                down_to_word(dst.addr(), read, len)
+            }
+            Err(Fault { completed }) => {
+                read = read.wrapping_add(completed);
+                read
+            }
+        };
         // SAFETY: `written <= write_end <= read <= len`, and the bytes from `written` on start the buffer.
-        unsafe { put(dst, written, write_end, &buffer, 0) };
+        let put = unsafe { put(dst, written, write_end, &buffer, 0) };
+        put.map_err(|Fault { completed }| Fault {
+            completed: written.wrapping_add(completed),
+        })?;
+        fetched.map_err(|_| Fault { completed: read })?;
         buffer.copy_within(
             write_end.wrapping_sub(written)..read.wrapping_sub(written),
             0,
         );
         written = write_end;
     }
+    Ok(())
 }
 
 /// Copies from the last byte to the first.
@@ -64,7 +100,7 @@ unsafe fn forwards(dst: *mut u8, src: *const u8, len: usize) {
 /// # Safety
 ///
 /// As [`guest_to_guest`].
-unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) {
+unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuck> {
     let mut buffer = [0u8; CAPACITY];
     // `[written, len)` is done, `[read, written)` stands at the end of the buffer.
     let (mut read, mut written) = (len, len);
@@ -72,16 +108,27 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) {
         let read_start = up_to_word(src.addr(), read.saturating_sub(CHUNK));
         let place = CAPACITY.wrapping_sub(written.wrapping_sub(read_start));
         // SAFETY: `read_start <= read <= len`; the buffer has room before what is held, as above.
-        unsafe { fetch(&mut buffer, place, src, read_start, read) };
+        unsafe { fetch(&mut buffer, place, src, read_start, read) }.map_err(
+            |Fault { completed }| Stuck {
+                at: read_start.wrapping_add(completed),
+                done: written..len,
+            },
+        )?;
         read = read_start;
         let write_start = up_to_word(dst.addr(), read);
         let first = CAPACITY.wrapping_sub(written.wrapping_sub(write_start));
         // SAFETY: `read <= write_start <= written <= len`, and the bytes up to `written` end the buffer.
-        unsafe { put(dst, write_start, written, &buffer, first) };
+        unsafe { put(dst, write_start, written, &buffer, first) }.map_err(
+            |Fault { completed }| Stuck {
+                at: write_start.wrapping_add(completed),
+                done: written..len,
+            },
+        )?;
         let held = write_start.wrapping_sub(read);
         buffer.copy_within(first.wrapping_sub(held)..first, CAPACITY.wrapping_sub(held));
         written = write_start;
     }
+    Ok(())
 }
 
 /// Returns the last word boundary of the range at `base` that is not behind `offset`, or the end itself.
@@ -112,14 +159,14 @@ unsafe fn fetch(
     src: *const u8,
     start: usize,
     end: usize,
-) {
+) -> Result<(), Fault> {
     let count = end.wrapping_sub(start);
     let room = buffer.get_mut(place..).unwrap_or_default();
     assert!(count <= room.len(), "the buffer holds a chunk and a word");
     // SAFETY: the caller's range contains `start`.
     let from = unsafe { src.add(start) };
     // SAFETY: `count` bytes from there are in the caller's guest range, and the buffer has room for them.
-    unsafe { from_guest(room.as_mut_ptr(), from, count) };
+    unsafe { from_guest(room.as_mut_ptr(), from, count) }
 }
 
 /// Writes what stands in the buffer from `first` on to `[start, end)` of the destination.
@@ -127,12 +174,18 @@ unsafe fn fetch(
 /// # Safety
 ///
 /// `[dst + start, dst + end)` must be in a valid guest range that may be written.
-unsafe fn put(dst: *mut u8, start: usize, end: usize, buffer: &[u8; CAPACITY], first: usize) {
+unsafe fn put(
+    dst: *mut u8,
+    start: usize,
+    end: usize,
+    buffer: &[u8; CAPACITY],
+    first: usize,
+) -> Result<(), Fault> {
     let count = end.wrapping_sub(start);
     let held = buffer.get(first..).unwrap_or_default();
     assert!(count <= held.len(), "the buffer holds what is written");
     // SAFETY: the caller's range contains `start`.
     let to = unsafe { dst.add(start) };
     // SAFETY: `count` bytes from there are in the caller's writable guest range, and the buffer holds as many.
-    unsafe { to_guest(to, held.as_ptr(), count) };
+    unsafe { to_guest(to, held.as_ptr(), count) }
 }

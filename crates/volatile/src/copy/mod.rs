@@ -1,32 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The copy engine: the only code of the workspace that touches guest bytes, atomics aside.
+//! The copy engine: the only code of the workspace that touches guest bytes.
 //!
-//! Everything goes through three functions: guest to host, host to guest, guest to guest. They
-//! never use `ptr::copy*` or references to bytes, since another party may write the guest side
-//! meanwhile. The guarantees they give (width, tearing) are those of the crate's documentation.
+//! It never uses `ptr::copy*` or references to bytes, since another party may write the guest side meanwhile. The
+//! guarantees it gives (width, tearing, ordering) are those of the crate's documentation.
 //!
-//! Small copies are relaxed atomics everywhere. The bulk of longer ones is assembly on x86-64, which the
-//! compiler cannot look into, and relaxed atomics elsewhere and under Miri.
+//! An access is a [`word::Word`], or a copy that `steps` cuts into words and a bulk. On x86-64 and aarch64 both are
+//! assembly, which the compiler cannot look into, so that a race is the machine's affair; elsewhere and under Miri they
+//! are relaxed atomics. Each piece of assembly that touches guest memory stands in `guarded_access!` or `guarded_loop!`,
+//! which give it an entry in the table of the fault guard where that is built in.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
-mod atoms;
-mod guest_to_guest;
-#[cfg(any(
-    test,
-    not(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))
+// Tools that must see each access (Miri, sanitizers) take the portable engine: `--cfg guest_memory_portable`.
+#[cfg(all(
+    any(
+        target_arch = "aarch64",
+        all(target_arch = "x86_64", target_feature = "sse2")
+    ),
+    not(any(miri, guest_memory_portable))
 ))]
+mod assembly;
+mod fill;
+mod guest_to_guest;
+#[cfg(not(all(
+    any(
+        target_arch = "aarch64",
+        all(target_arch = "x86_64", target_feature = "sse2")
+    ),
+    not(any(miri, guest_memory_portable))
+)))]
 mod portable;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-mod x86_64;
+mod steps;
+mod word;
 
 use core::mem::MaybeUninit;
 
-use atoms::{FromGuest, ToGuest, copy};
-pub(crate) use guest_to_guest::guest_to_guest;
-#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-use portable as bulk;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-use x86_64 as bulk;
+#[cfg(all(
+    any(
+        target_arch = "aarch64",
+        all(target_arch = "x86_64", target_feature = "sse2")
+    ),
+    not(any(miri, guest_memory_portable))
+))]
+use assembly as engine;
+pub(crate) use fill::{fill, is_zero};
+pub(crate) use guest_to_guest::{Stuck, guest_to_guest};
+#[cfg(not(all(
+    any(
+        target_arch = "aarch64",
+        all(target_arch = "x86_64", target_feature = "sse2")
+    ),
+    not(any(miri, guest_memory_portable))
+)))]
+use portable as engine;
+use steps::{FromGuest, ToGuest, copy};
+pub(crate) use word::Word;
+
+/// An access that stopped at a page that cannot be accessed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// Bytes before it, which were moved.
+    pub(crate) completed: usize,
+}
 
 /// Copies `len` bytes from guest memory to the host's.
 ///
@@ -35,7 +69,7 @@ use x86_64 as bulk;
 /// `[src, src + len)` must be in a valid guest range; `dst` must be valid for writes of `len` bytes
 /// that nobody else accesses meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn from_guest(dst: *mut u8, src: *const u8, len: usize) {
+pub(crate) unsafe fn from_guest(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: the same contract.
     unsafe { copy::<FromGuest>(dst, src, len) }
 }
@@ -47,7 +81,7 @@ pub(crate) unsafe fn from_guest(dst: *mut u8, src: *const u8, len: usize) {
 /// `[dst, dst + len)` must be in a valid guest range that may be written; `src` must be valid for
 /// reads of `len` initialised bytes that nobody writes meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) {
+pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: the same contract.
     unsafe { copy::<ToGuest>(dst, src, len) }
 }
@@ -58,13 +92,13 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) {
 ///
 /// `[src, src + size_of::<T>())` must be in a valid guest range, and any bytes must be a `T`.
 #[inline(always)]
-pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> T {
+pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
     if is_short(src, size_of::<T>()) {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-        unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) };
+        unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
         // SAFETY: all bytes were just written, and the caller says that any are a `T`.
-        return unsafe { value.assume_init() };
+        return Ok(unsafe { value.assume_init() });
     }
     // SAFETY: the same contract.
     unsafe { read_apart(src) }
@@ -77,7 +111,7 @@ pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> T {
 /// `[dst, dst + size_of::<T>())` must be in a valid guest range that may be written, and no byte of a `T` may
 /// be padding.
 #[inline(always)]
-pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) {
+pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     if is_short(dst, size_of::<T>()) {
         // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
         unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
@@ -102,7 +136,7 @@ fn is_short(guest: *const u8, size: usize) -> bool {
 ///
 /// As [`write`].
 #[inline(never)]
-unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) {
+unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
     unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
 }
@@ -113,12 +147,12 @@ unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) {
 ///
 /// As [`read`].
 #[inline(never)]
-unsafe fn read_apart<T: Copy>(src: *const u8) -> T {
+unsafe fn read_apart<T: Copy>(src: *const u8) -> Result<T, Fault> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-    unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) };
+    unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
     // SAFETY: all bytes were just written, and the caller says that any are a `T`.
-    unsafe { value.assume_init() }
+    Ok(unsafe { value.assume_init() })
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ fn every_length_and_alignment_arrives_and_nothing_else_changes() {
                         target[guest_at..].as_mut_ptr(),
                         source[host_at..].as_ptr(),
                         len,
-                    );
+                    )
                 }
+                .expect("no fault");
                 let mut model = [0xee_u8; LEN];
                 model[guest_at..guest_at + len].copy_from_slice(&source[host_at..host_at + len]);
                 assert_eq!(
@@ -38,8 +39,9 @@ fn every_length_and_alignment_arrives_and_nothing_else_changes() {
                         back[host_at..].as_mut_ptr(),
                         target[guest_at..].as_ptr(),
                         len,
-                    );
+                    )
                 }
+                .expect("no fault");
                 let mut model = [0xdd_u8; LEN];
                 model[host_at..host_at + len].copy_from_slice(&target[guest_at..guest_at + len]);
                 assert_eq!(
@@ -75,7 +77,7 @@ fn overlapping_guest_ranges_copy_as_if_read_first() {
         // SAFETY: within the vector.
         let target = unsafe { base.add(to) };
         // SAFETY: `from + len` and `to + len` are at most SIZE; nobody else uses the vector.
-        unsafe { guest_to_guest(target, source, len) };
+        unsafe { guest_to_guest(target, source, len) }.expect("no fault");
         assert_eq!(memory, model, "{from} -> {to}, {len} bytes");
     }
 }
@@ -97,7 +99,8 @@ fn aligned_words_are_never_torn_whatever_the_host_alignment() {
             let mut host = [0u8; 16];
             // SAFETY: the guest side is an atomic, which others may write; the host side is a
             // local, odd on purpose.
-            unsafe { from_guest(host[1..].as_mut_ptr(), word.as_ptr().cast(), 8) };
+            unsafe { from_guest(host[1..].as_mut_ptr(), word.as_ptr().cast(), 8) }
+                .expect("no fault");
             match u64::from_ne_bytes(host[1..9].try_into().expect("eight bytes")) {
                 0 => seen[0] += 1,
                 u64::MAX => seen[1] += 1,
@@ -125,7 +128,7 @@ fn guest_ranges_of_any_alignment_and_length_copy_exactly() {
                 // SAFETY: within the vector.
                 let target = unsafe { base.add(to) };
                 // SAFETY: `from + len` and `to + len` are below SIZE; nobody else uses the vector.
-                unsafe { guest_to_guest(target, source, len) };
+                unsafe { guest_to_guest(target, source, len) }.expect("no fault");
                 assert!(memory == model, "{from} -> {to}, {len} bytes");
             }
         }
@@ -133,7 +136,7 @@ fn guest_ranges_of_any_alignment_and_length_copy_exactly() {
 }
 
 /// Lengths around the places where a long copy changes its way.
-const LONG: [usize; 9] = [63, 79, 2047, 2048, 2120, 4096, 4109, 262_144, 300_007];
+const LONG: [usize; 9] = [63, 79, 127, 128, 136, 511, 512, 4109, 300_007];
 
 #[test]
 fn long_copies_arrive_whole_at_every_alignment() {
@@ -150,8 +153,9 @@ fn long_copies_arrive_whole_at_every_alignment() {
                         target[guest_at..].as_mut_ptr(),
                         source[host_at..].as_ptr(),
                         len,
-                    );
+                    )
                 }
+                .expect("no fault");
                 assert!(target[guest_at..guest_at + len] == source[host_at..host_at + len]);
                 assert!(target[..guest_at].iter().all(|&byte| byte == 0xee));
                 assert!(target[guest_at + len..].iter().all(|&byte| byte == 0xee));
@@ -163,8 +167,9 @@ fn long_copies_arrive_whole_at_every_alignment() {
                         back[host_at..].as_mut_ptr(),
                         source[guest_at..].as_ptr(),
                         len,
-                    );
+                    )
                 }
+                .expect("no fault");
                 assert!(back[host_at..host_at + len] == source[guest_at..guest_at + len]);
                 assert!(back[..host_at].iter().all(|&byte| byte == 0xdd));
                 assert!(back[host_at + len..].iter().all(|&byte| byte == 0xdd));
@@ -191,12 +196,12 @@ fn a_long_copy_tears_no_aligned_word() {
         let _stop_at_end = Stop(&stop);
         let mut host = vec![0u8; LEN + 64];
         for round in 0..6_000 {
-            // Vectors into a misaligned buffer, the string copy into an aligned one.
+            // Into a misaligned buffer and an aligned one.
             let host_at = [1, host.as_ptr().addr().wrapping_neg() % 64][round % 2];
             let guest_at = round / 2 % 8;
             let from = byte_at(&words, guest_at);
             // SAFETY: at most 7 and `LEN` bytes are within the words, which are atomics, and the buffer has room.
-            unsafe { from_guest(host[host_at..].as_mut_ptr(), from, LEN) };
+            unsafe { from_guest(host[host_at..].as_mut_ptr(), from, LEN) }.expect("no fault");
             let first_whole = (8 - guest_at) % 8;
             for bytes in host[host_at + first_whole..host_at + LEN].chunks_exact(8) {
                 let is_whole = bytes == [0; 8] || bytes == [0xff; 8];
@@ -204,32 +209,6 @@ fn a_long_copy_tears_no_aligned_word() {
             }
         }
     });
-}
-
-#[test]
-fn the_portable_bulk_copies_words() {
-    use super::atoms::{FromGuest, ToGuest};
-    use super::portable::{BULK_ALIGN, BULK_STEP, copy_bulk};
-
-    let source: Vec<AtomicU64> = (0..64).map(|word| AtomicU64::new(word * 0x0101)).collect();
-    assert_eq!(source.as_ptr().addr() % BULK_ALIGN, 0);
-    for count in [1, 2, 63, 64] {
-        let len = count * BULK_STEP;
-        let mut host = vec![0u8; len + 1];
-        // SAFETY: `len` bytes are within both; the guest's side is made of atomics and aligned.
-        unsafe { copy_bulk::<FromGuest>(host[1..].as_mut_ptr(), byte_at(&source, 0), len) };
-        let target: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
-        // SAFETY: as above.
-        unsafe { copy_bulk::<ToGuest>(byte_at(&target, 0), host[1..].as_ptr(), len) };
-        for (number, (from, to)) in source.iter().zip(&target).enumerate() {
-            let expected = if number < count {
-                from.load(Ordering::Relaxed)
-            } else {
-                0
-            };
-            assert_eq!(to.load(Ordering::Relaxed), expected);
-        }
-    }
 }
 
 /// Ends the other thread's loop, also when this one fails.
@@ -300,11 +279,12 @@ fn a_copy_between_guest_ranges_tears_no_aligned_word_of_the_source() {
                 let to = byte_at(target, round % 8);
                 // SAFETY: at most 7 and `LEN` bytes are within both ranges, which are atomics that others
                 // may write.
-                unsafe { guest_to_guest(to, byte_at(source, shift), LEN) };
+                unsafe { guest_to_guest(to, byte_at(source, shift), LEN) }.expect("no fault");
                 for at in (8 - shift..LEN - 8).step_by(8) {
                     let mut bytes = [0u8; 8];
                     // SAFETY: eight bytes within the target; the host's side is a local.
-                    unsafe { from_guest(bytes.as_mut_ptr(), to.wrapping_add(at), 8) };
+                    unsafe { from_guest(bytes.as_mut_ptr(), to.wrapping_add(at), 8) }
+                        .expect("no fault");
                     let is_whole = bytes == [0; 8] || bytes == [0xff; 8];
                     assert!(is_whole, "torn source word: {bytes:?}");
                 }
@@ -343,10 +323,102 @@ fn a_copy_between_guest_ranges_tears_no_aligned_word_of_the_target() {
                 let from = byte_at(source, round / 2 % 8);
                 let to = byte_at(target, 1 + round / 16 % 7);
                 // SAFETY: at most 7 and `LEN` bytes are within both ranges.
-                unsafe { guest_to_guest(to, from, LEN) };
+                unsafe { guest_to_guest(to, from, LEN) }.expect("no fault");
             }
             drop(stop_at_end);
             assert!(watcher.join().expect("the watcher saw no torn word") > 0);
         });
     }
 }
+
+#[test]
+fn a_fill_writes_its_bytes_and_no_other() {
+    for len in (0..40).chain([63, 64, 1000, 1023, 1024, 1033, 5000]) {
+        for at in 0..10 {
+            let mut target = vec![0xee_u8; len + 32];
+            let mut model = target.clone();
+            model[at..at + len].fill(0x5a);
+            // SAFETY: `at + len` is within the vector, which nobody else uses.
+            unsafe { fill(target[at..].as_mut_ptr(), 0x5a, len) }.expect("no fault");
+            assert!(target == model, "{len} bytes at {at}");
+        }
+    }
+}
+
+#[test]
+fn zeroes_are_told_from_a_single_other_byte_wherever_it_is() {
+    for len in [0, 1, 7, 8, 9, 63, 64, 65, 130, 200] {
+        for at in 0..9 {
+            let mut memory = vec![0xff_u8; len + 32];
+            memory[at..at + len].fill(0);
+            // SAFETY: `at + len` is within the vector, which nobody else uses.
+            let zero = unsafe { is_zero(memory[at..].as_ptr(), len) };
+            assert!(zero.expect("no fault"), "{len} bytes at {at}");
+            for other in at..at + len {
+                memory[other] = 1;
+                // SAFETY: as above.
+                let zero = unsafe { is_zero(memory[at..].as_ptr(), len) };
+                assert!(!zero.expect("no fault"), "{len} bytes at {at}, {other} set");
+                memory[other] = 0;
+            }
+        }
+    }
+}
+
+/// Runs every operation of a word and compares it with arithmetic.
+macro_rules! word_operations {
+    ($name:ident, $word:ty) => {
+        #[test]
+        fn $name() {
+            let mut cells = [0x1122_3344_5566_7788_u64; 3];
+            let around = cells;
+            let at = cells[1..].as_mut_ptr().cast::<u8>();
+            let first = <$word>::MAX / 3;
+            // SAFETY: for all below: aligned, within the array, which nobody else uses.
+            unsafe { <$word as Word>::store(at, first) }.expect("no fault");
+            // SAFETY: as above.
+            let seen = unsafe { <$word as Word>::load(at) }.expect("no fault");
+            assert_eq!(seen, first);
+            // SAFETY: as above.
+            unsafe { <$word as Word>::store_release(at, 5) }.expect("no fault");
+            // SAFETY: as above.
+            let seen = unsafe { <$word as Word>::load_ordered(at) }.expect("no fault");
+            assert_eq!(seen, 5);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::swap(at, <$word>::MAX) }.expect("no fault");
+            assert_eq!(before, 5);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::fetch_add(at, 8) }.expect("no fault");
+            assert_eq!(before, <$word>::MAX);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::fetch_and(at, 0b110) }.expect("no fault");
+            assert_eq!(before, 7);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::fetch_or(at, 0b1001) }.expect("no fault");
+            assert_eq!(before, 0b110);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::fetch_xor(at, 0b101) }.expect("no fault");
+            assert_eq!(before, 0b1111);
+            // SAFETY: as above.
+            let before = unsafe { <$word as Word>::compare_exchange(at, 1, 2) }.expect("no fault");
+            assert_eq!(before, 0b1010);
+            // SAFETY: as above.
+            let before =
+                unsafe { <$word as Word>::compare_exchange(at, 10, first) }.expect("no fault");
+            assert_eq!(before, 0b1010);
+            // SAFETY: as above.
+            let seen = unsafe { <$word as Word>::load(at) }.expect("no fault");
+            assert_eq!(seen, first);
+            let rest = size_of::<$word>();
+            assert_eq!(
+                cells[1].to_ne_bytes()[rest..],
+                around[1].to_ne_bytes()[rest..]
+            );
+            assert_eq!((cells[0], cells[2]), (around[0], around[2]));
+        }
+    };
+}
+word_operations!(a_byte_has_every_operation, u8);
+word_operations!(two_bytes_have_every_operation, u16);
+word_operations!(four_bytes_have_every_operation, u32);
+word_operations!(eight_bytes_have_every_operation, u64);
