@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use guest_memory_bitmap::BitmapSlice;
-use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
+use guest_memory_volatile::{FaultKind, VolatileMemoryError, VolatileSlice};
 
 use crate::address::Address;
 use crate::guest_address::GuestAddress;
@@ -70,6 +70,16 @@ pub enum Error {
         completed: usize,
         /// Why the bytes after them cannot be reached.
         source: Box<Error>,
+    },
+    /// A page of the memory could not be accessed.
+    #[error("memory fault at gpa {address} after {completed} bytes: {kind}")]
+    Fault {
+        /// Guest address of the first byte that could not be accessed.
+        address: GuestAddress,
+        /// Bytes of the access that were moved before.
+        completed: usize,
+        /// What the operating system said.
+        kind: FaultKind,
     },
     /// A region gave out a slice of another length than it was asked for.
     #[error("region gave {actual} bytes at gpa {address} where {expected} were asked for")]
@@ -158,6 +168,18 @@ impl Request {
             length,
         } = self;
         let (completed, source) = match cause {
+            VolatileMemoryError::Fault {
+                completed: more,
+                kind,
+                ..
+            } => {
+                let completed = completed.saturating_add(more);
+                return Error::Fault {
+                    address: address.unchecked_add(completed as u64),
+                    completed,
+                    kind,
+                };
+            }
             #[cfg(feature = "std")]
             VolatileMemoryError::PartialStream {
                 completed: more,
@@ -266,6 +288,25 @@ mod tests {
         assert_eq!(
             cause.to_string(),
             "host address 0x11 is not aligned to 4 bytes"
+        );
+    }
+
+    #[test]
+    fn a_fault_names_the_first_byte_that_was_not_moved() {
+        let request = Request {
+            operation: Operation::Write,
+            address: GuestAddress(0x1ff8),
+            length: 32,
+        };
+        let cause = VolatileMemoryError::Fault {
+            addr: 4,
+            completed: 4,
+            kind: FaultKind::Beyond,
+        };
+        let fault = request.failed(8, cause);
+        assert_eq!(
+            fault.to_string(),
+            "memory fault at gpa 0x2004 after 12 bytes: there is no page behind the mapping"
         );
     }
 

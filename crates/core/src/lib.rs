@@ -132,4 +132,4 @@ pub use slice_iterator::GuestMemorySliceIterator;
 #[doc(no_inline)]
 pub use guest_memory_bitmap::{BS, Bitmap};
 #[doc(no_inline)]
-pub use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
+pub use guest_memory_volatile::{FaultKind, VolatileMemoryError, VolatileSlice};

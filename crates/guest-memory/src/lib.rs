@@ -69,6 +69,8 @@
 //!
 //! * `mmap` (default): memory mapped by the operating system; without it there are only the traits.
 //! * `atomic` (default): the swappable memory map.
+//! * `fault-guard`: accesses that survive a page which cannot be accessed, module `fault`; without it such a page is the
+//!   operating system's signal.
 //! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through the wrapper `Plain`.
 
 #![forbid(unsafe_code)]
@@ -100,7 +102,7 @@ pub use region::{
 };
 #[doc(inline)]
 pub use volatile_memory::{
-    Error as VolatileMemoryError, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
+    Error as VolatileMemoryError, FaultKind, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
     VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice,
 };
 
@@ -130,6 +132,12 @@ pub mod bytes {
 /// Integers of a fixed byte order.
 pub mod endian {
     pub use guest_memory_volatile::endian::*;
+}
+
+/// Accesses that survive a page which cannot be accessed.
+#[cfg(feature = "fault-guard")]
+pub mod fault {
+    pub use guest_memory_volatile::fault::*;
 }
 
 /// A guest's memory: addresses, traits, errors.

@@ -104,6 +104,12 @@ pub mod endian {
     pub use guest_memory_volatile::endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
 }
 
+/// Accesses that survive a page which cannot be accessed; the original has no such thing.
+#[cfg(feature = "fault-guard")]
+pub mod fault {
+    pub use guest_memory_volatile::fault::*;
+}
+
 /// A guest's memory: addresses, traits, errors.
 pub mod guest_memory {
     pub use guest_memory_core::{
@@ -140,7 +146,7 @@ pub mod region {
 /// Windows on memory that others write.
 pub mod volatile_memory {
     pub use guest_memory_volatile::volatile_memory::{
-        Error, PtrGuard, PtrGuardMut, Result, VolatileArrayRef, VolatileMemory, VolatileRef,
-        VolatileSlice, compute_offset,
+        Error, FaultKind, PtrGuard, PtrGuardMut, Result, VolatileArrayRef, VolatileMemory,
+        VolatileRef, VolatileSlice, compute_offset,
     };
 }
