@@ -213,7 +213,7 @@ fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Addres
 /// slice.
 ///
 /// Memory that ends after the first byte ends the walk; anything else that goes wrong is an error.
-fn walk<'m, T: Reach<'m>>(
+pub(crate) fn walk<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -249,7 +249,7 @@ fn walk<'m, T: Reach<'m>>(
 /// Finds the slice of an atomic access by the long way, or why it has none of its own.
 #[cold]
 #[inline(never)]
-fn whole_or_why<'m, T: Reach<'m>>(
+pub(crate) fn whole_or_why<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -271,7 +271,7 @@ fn whole_or_why<'m, T: Reach<'m>>(
     }
 }
 
-fn request<'m, T: Reach<'m>>(
+pub(crate) fn request<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -287,15 +287,20 @@ fn request<'m, T: Reach<'m>>(
 /// Returns what an operation needs.
 fn permissions(operation: Operation) -> Permissions {
     match operation {
-        Operation::Read | Operation::Load | Operation::WriteToStream => Permissions::Read,
-        Operation::Write | Operation::Store | Operation::ReadFromStream => Permissions::Write,
+        Operation::Read | Operation::Load | Operation::WriteToStream | Operation::IsZero => {
+            Permissions::Read
+        }
+        Operation::Write | Operation::Store | Operation::ReadFromStream | Operation::Fill => {
+            Permissions::Write
+        }
+        Operation::CompareExchange | Operation::ReadModifyWrite => Permissions::ReadWrite,
         Operation::Slice => Permissions::No,
     }
 }
 
 /// Makes an error of a count that fell short.
 #[inline(always)]
-fn all(completed: usize, expected: usize) -> Result<()> {
+pub(crate) fn all(completed: usize, expected: usize) -> Result<()> {
     if completed == expected {
         return Ok(());
     }

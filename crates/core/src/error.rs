@@ -134,6 +134,14 @@ pub enum Operation {
     WriteToStream,
     /// A slice was to be handed out.
     Slice,
+    /// A value was to be exchanged atomically if it is the expected one.
+    CompareExchange,
+    /// A value was to be changed atomically.
+    ReadModifyWrite,
+    /// Bytes were to be written, all the same.
+    Fill,
+    /// Bytes were to be compared with zero.
+    IsZero,
 }
 
 impl fmt::Display for Operation {
@@ -146,6 +154,10 @@ impl fmt::Display for Operation {
             Self::ReadFromStream => "read from a stream",
             Self::WriteToStream => "write to a stream",
             Self::Slice => "slice",
+            Self::CompareExchange => "atomic compare-exchange",
+            Self::ReadModifyWrite => "atomic read-modify-write",
+            Self::Fill => "fill",
+            Self::IsZero => "search for a byte that is not zero",
         })
     }
 }

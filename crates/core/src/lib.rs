@@ -69,6 +69,7 @@
 //!   type.
 //! * [`IoMemory`]: memory as a device sees it, where an access needs [`Permissions`]. Every
 //!   [`GuestMemory`] is one, and every one has [`Bytes<GuestAddress>`](Bytes).
+//! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, wherever there are [`Bytes`] of this crate.
 //! * [`GuestAddressSpace`]: a handle from which a device gets the memory of the moment.
 //!
 //! # Guarantees
@@ -100,10 +101,13 @@ extern crate alloc;
 mod access;
 mod address;
 mod address_space;
+mod atomically;
 mod bytes;
+mod bytes_ext;
 mod collection;
 mod error;
 mod file_offset;
+mod fill;
 mod guest_address;
 mod index;
 mod io_memory;
@@ -118,6 +122,7 @@ mod slice_iterator;
 pub use address::{Address, AddressValue};
 pub use address_space::GuestAddressSpace;
 pub use bytes::Bytes;
+pub use bytes_ext::BytesExt;
 pub use collection::{GuestRegionCollection, GuestRegionCollectionError, RegionFromRange};
 pub use error::{Error as GuestMemoryError, Operation, Result as GuestMemoryResult};
 pub use file_offset::FileOffset;

@@ -5,6 +5,7 @@ use guest_memory_bitmap::BS;
 use guest_memory_volatile::VolatileSlice;
 
 use crate::bytes::Bytes;
+use crate::bytes_ext::{BytesExt, bytes_ext_by_reach};
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
 use crate::io_memory::IoMemory;
@@ -52,4 +53,8 @@ impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
 
 impl<M: IoMemory + ?Sized> Bytes<GuestAddress> for M {
     bytes_by_reach!(GuestAddress, InMemory);
+}
+
+impl<M: IoMemory + ?Sized> BytesExt<GuestAddress> for M {
+    bytes_ext_by_reach!(GuestAddress, InMemory);
 }

@@ -6,6 +6,7 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::address::Address;
 use crate::bytes::Bytes;
+use crate::bytes_ext::{BytesExt, bytes_ext_by_reach};
 use crate::error::{Error, Result};
 use crate::guest_address::{GuestAddress, MemoryRegionAddress};
 use crate::memory::{exact_slice, room, some_exact_slice};
@@ -69,4 +70,8 @@ impl<'m, R: GuestMemoryRegion> Reach<'m> for InRegion<'m, R> {
 
 impl<R: GuestMemoryRegionBytes> Bytes<MemoryRegionAddress> for R {
     bytes_by_reach!(MemoryRegionAddress, InRegion);
+}
+
+impl<R: GuestMemoryRegionBytes> BytesExt<MemoryRegionAddress> for R {
+    bytes_ext_by_reach!(MemoryRegionAddress, InRegion);
 }

@@ -38,6 +38,7 @@
 //!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
 //! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
 //!   slice.
+//! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, likewise.
 //! * [`GuestMemory`], [`GuestMemoryRegion`]: the traits to write devices against, and to implement
 //!   for a memory of your own.
 //! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and
@@ -125,7 +126,7 @@ pub mod bitmap {
 
 /// Access by address, and the types that can be accessed.
 pub mod bytes {
-    pub use guest_memory_core::Bytes;
+    pub use guest_memory_core::{Bytes, BytesExt};
     pub use guest_memory_volatile::bytes::*;
 }
 
