@@ -14,7 +14,8 @@ pub(crate) fn fill<'m, T: Reach<'m>>(
     count: usize,
 ) -> Result<()> {
     match target.whole(addr, count, Permissions::Write) {
-        Some(slice) if slice.fill(value).is_ok() => Ok(()),
+        // Its length is what is filled, and may be a lie.
+        Some(slice) if slice.len() == count && slice.fill(value).is_ok() => Ok(()),
         _ => fill_crossing(target, value, addr, count),
     }
 }
@@ -22,9 +23,12 @@ pub(crate) fn fill<'m, T: Reach<'m>>(
 #[inline(always)]
 pub(crate) fn is_zero<'m, T: Reach<'m>>(target: T, addr: T::Address, count: usize) -> Result<bool> {
     let slice = target.whole(addr, count, Permissions::Read);
-    match slice.map(|slice| slice.is_zero()) {
-        Some(Ok(answer)) => Ok(answer),
-        _ => is_zero_crossing(target, addr, count),
+    match slice.filter(|slice| slice.len() == count) {
+        Some(slice) => match slice.is_zero() {
+            Ok(answer) => Ok(answer),
+            Err(_) => is_zero_crossing(target, addr, count),
+        },
+        None => is_zero_crossing(target, addr, count),
     }
 }
 
