@@ -263,8 +263,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 slice.bitmap.mark_dirty(0, len_bytes);
                 Ok(len_bytes)
             }
-            Err(Stuck { at, done }) => {
+            Err(Stuck { at, done, apart }) => {
                 slice.bitmap.mark_dirty(done.start, done.len());
+                slice.bitmap.mark_dirty(apart.start, apart.len());
                 Err(Error::Fault {
                     addr: at,
                     completed: done.len(),
