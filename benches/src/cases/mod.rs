@@ -25,8 +25,5 @@ pub fn run(runner: &mut Runner) {
     map::plugging(runner);
 }
 
-/// Places per table; its 8 KiB leave room in the first-level cache.
-const PLACE_COUNT: usize = 1024;
-
 /// Bytes of the memories that are not about size.
 const MEMORY_LEN: usize = 16 << 20;
