@@ -7,7 +7,7 @@
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
-//! this library and the limits alone. The criterion benches take a few of the same workloads.
+//! this library and the limits alone. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
 pub mod buffer;
@@ -15,6 +15,7 @@ pub mod cases;
 pub mod command_line;
 pub mod copies;
 pub mod descriptor;
+pub mod instructions;
 pub mod life;
 pub mod limit;
 pub mod measure;
