@@ -7,6 +7,7 @@ mod access;
 mod dirty;
 mod lookup;
 mod map;
+mod scatter;
 
 use crate::measure::Runner;
 
@@ -20,6 +21,7 @@ pub fn run(runner: &mut Runner) {
     dirty::writes(runner);
     dirty::marks(runner);
     dirty::harvests(runner);
+    scatter::files(runner);
     map::swappable(runner);
     map::guests(runner);
     map::plugging(runner);
