@@ -78,16 +78,26 @@ pub struct Row {
     pub case: String,
     /// This library.
     pub ours: f64,
-    /// `vm-memory`.
-    pub theirs: f64,
+    /// `vm-memory`, where it takes part.
+    pub theirs: Option<f64>,
     /// The work by hand, and what that is.
     pub limit: Option<(f64, &'static str)>,
 }
 
 impl Row {
     /// Returns how many times faster this library is than `vm-memory`.
-    pub fn ratio(&self) -> f64 {
-        self.theirs / self.ours
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.theirs? / self.ours)
+    }
+
+    /// Returns this library's time beyond the limit, in nanoseconds.
+    pub fn over_limit(&self) -> Option<f64> {
+        Some(self.ours - self.limit?.0)
+    }
+
+    /// Returns this library's speed as a fraction of the limit's.
+    pub fn limit_ratio(&self) -> Option<f64> {
+        Some(self.limit?.0 / self.ours)
     }
 }
 
@@ -110,32 +120,51 @@ impl Runner {
     }
 
     /// Measures a case: each round runs every side once, each time beginning with another.
-    pub fn compare(
+    pub fn compare<'a>(
         &mut self,
         case: &str,
-        ours: Side<'_>,
-        theirs: Side<'_>,
-        limit: Option<Limit<'_>>,
+        ours: Side<'a>,
+        theirs: Side<'a>,
+        limit: Option<Limit<'a>>,
+    ) {
+        self.run(case, ours, Some(theirs), limit);
+    }
+
+    /// Measures a case without `vm-memory`, in the same way.
+    pub fn against_limit<'a>(&mut self, case: &str, ours: Side<'a>, limit: Limit<'a>) {
+        self.run(case, ours, None, Some(limit));
+    }
+
+    fn run<'a>(
+        &mut self,
+        case: &str,
+        ours: Side<'a>,
+        theirs: Option<Side<'a>>,
+        limit: Option<Limit<'a>>,
     ) {
         if !self.wants(case) {
             return;
         }
         eprintln!("{case}");
         let what = limit.as_ref().map(|limit| limit.what);
-        let mut sides = vec![Timed::new(ours), Timed::new(theirs)];
-        sides.extend(limit.map(|limit| Timed::new(limit.run)));
-        let side_count = sides.len();
+        let mut ours = Timed::new(ours);
+        let mut theirs = theirs.map(Timed::new);
+        let mut limit = limit.map(|limit| Timed::new(limit.run));
         for round in 0..self.round_count {
-            for turn in 0..side_count {
-                sides[(round + turn) % side_count].run();
+            let mut sides = vec![&mut ours];
+            sides.extend(theirs.as_mut());
+            sides.extend(limit.as_mut());
+            let first = round % sides.len();
+            sides.rotate_left(first);
+            for side in sides {
+                side.run();
             }
         }
-        let medians: Vec<f64> = sides.iter().map(|side| median(&side.times)).collect();
         self.rows.push(Row {
             case: case.to_owned(),
-            ours: medians[0],
-            theirs: medians[1],
-            limit: medians.get(2).copied().zip(what),
+            ours: ours.median(),
+            theirs: theirs.map(|theirs| theirs.median()),
+            limit: limit.map(|limit| limit.median()).zip(what),
         });
     }
 
@@ -181,6 +210,10 @@ impl<'a> Timed<'a> {
 
     fn run(&mut self) {
         self.times.push((self.side)(self.count).nanoseconds_each());
+    }
+
+    fn median(&self) -> f64 {
+        median(&self.times)
     }
 }
 
