@@ -21,6 +21,12 @@
 mod assembly;
 mod fill;
 mod guest_to_guest;
+#[cfg(any(
+    not(all(target_arch = "x86_64", target_feature = "sse2")),
+    miri,
+    guest_memory_portable
+))]
+mod pair;
 #[cfg(not(all(
     any(
         target_arch = "aarch64",
@@ -86,7 +92,7 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Resul
     unsafe { copy::<ToGuest>(dst, src, len) }
 }
 
-/// Reads one value from guest memory.
+/// Reads one value from guest memory. After a fault it is not known how many of its bytes are there.
 ///
 /// # Safety
 ///
@@ -94,14 +100,10 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Resul
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
     if size_of::<T>() == 2 * size_of::<u64>() && src.cast::<u64>().is_aligned() {
-        // SAFETY: the first half of the caller's range, aligned as just checked.
-        let low = unsafe { u64::load(src) }?;
-        // SAFETY: within the caller's range.
-        let half = unsafe { src.add(size_of::<u64>()) };
-        // SAFETY: the second half, aligned as the first.
-        let high = unsafe { u64::load(half) }.map_err(|_| Fault { completed: 8 })?;
+        // SAFETY: the caller's range has this size and is aligned as just checked.
+        let pair = unsafe { engine::load_pair(src) }?;
         // SAFETY: of the same size, and the caller says that any bytes are a `T`.
-        return Ok(unsafe { transmute_copy::<[u64; 2], T>(&[low, high]) });
+        return Ok(unsafe { transmute_copy::<engine::Pair, T>(&pair) });
     }
     if is_short(src, size_of::<T>()) {
         let mut value = MaybeUninit::<T>::uninit();
