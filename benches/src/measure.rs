@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The clockwork: loops that time themselves, and rounds that run the sides in turn.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::statistics::median;
@@ -101,6 +102,25 @@ impl Row {
     }
 }
 
+/// How many places on the stack the rounds go through.
+const STACK_STEPS: usize = 16;
+
+/// Runs something so many steps further down the stack, 16 of which are about a page.
+///
+/// Where the low bits of a place on the stack are those of the memory that is written, loads wait for stores that they
+/// have nothing to do with, and a copy of 64 bytes can take three times as long. Which side that hits depends on the
+/// program and its environment, so the rounds go through all places.
+#[inline(never)]
+fn deeper(steps: usize, run: &mut dyn FnMut()) {
+    let mut room = [0u8; 224];
+    black_box(&mut room);
+    match steps.checked_sub(1) {
+        Some(rest) => deeper(rest, run),
+        None => run(),
+    }
+    black_box(&mut room);
+}
+
 /// Runs cases and keeps the results.
 #[derive(Debug)]
 pub struct Runner {
@@ -156,9 +176,11 @@ impl Runner {
             sides.extend(limit.as_mut());
             let first = round % sides.len();
             sides.rotate_left(first);
-            for side in sides {
-                side.run();
-            }
+            deeper(round % STACK_STEPS, &mut || {
+                for side in &mut sides {
+                    side.run();
+                }
+            });
         }
         self.rows.push(Row {
             case: case.to_owned(),

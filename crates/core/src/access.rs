@@ -22,7 +22,7 @@ use crate::reach::Reach;
 pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Write) {
         Some(slice) if slice.poke_slice(buf, 0) => Ok(buf.len()),
-        _ => unboxed(write_crossing(target, buf, addr)),
+        _ => write_crossing(target, buf, addr),
     }
 }
 
@@ -30,13 +30,16 @@ pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -
 pub(crate) fn read<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Read) {
         Some(slice) if slice.peek_slice(buf, 0) => Ok(buf.len()),
-        _ => unboxed(read_crossing(target, buf, addr)),
+        _ => read_crossing(target, buf, addr),
     }
 }
 
 #[inline(always)]
 pub(crate) fn write_slice<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
-    all(write(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Write) {
+        Some(slice) if slice.poke_slice(buf, 0) => Ok(()),
+        _ => write_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -45,7 +48,10 @@ pub(crate) fn read_slice<'m, T: Reach<'m>>(
     buf: &mut [u8],
     addr: T::Address,
 ) -> Result<()> {
-    all(read(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Read) {
+        Some(slice) if slice.peek_slice(buf, 0) => Ok(()),
+        _ => read_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -170,8 +176,8 @@ pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
     all(end_of_stream(completed)?, count)
 }
 
-/// What the long path returns. The short path would keep its own result in memory for an error that is returned through
-/// its address.
+/// What the long path of an object returns. The short path would keep its object in memory with an error that is
+/// returned through its address.
 type Boxed<T> = core::result::Result<T, Box<Error>>;
 
 #[inline(always)]
@@ -181,20 +187,34 @@ fn unboxed<T>(result: Boxed<T>) -> Result<T> {
 
 #[cold]
 #[inline(never)]
-fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Boxed<usize> {
+fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
     walk(target, Operation::Write, addr, buf.len(), |slice, done| {
         slice.write(buf.get(done..).unwrap_or_default(), 0)
     })
-    .map_err(Box::new)
 }
 
 #[cold]
 #[inline(never)]
-fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Boxed<usize> {
+fn write_slice_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
+    all(write_crossing(target, buf, addr)?, buf.len())
+}
+
+#[cold]
+#[inline(never)]
+fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
     walk(target, Operation::Read, addr, buf.len(), |slice, done| {
         slice.read(buf.get_mut(done..).unwrap_or_default(), 0)
     })
-    .map_err(Box::new)
+}
+
+#[cold]
+#[inline(never)]
+fn read_slice_crossing<'m, T: Reach<'m>>(
+    target: T,
+    buf: &mut [u8],
+    addr: T::Address,
+) -> Result<()> {
+    all(read_crossing(target, buf, addr)?, buf.len())
 }
 
 #[cold]
@@ -204,16 +224,14 @@ fn write_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(
     val: V,
     addr: T::Address,
 ) -> Boxed<()> {
-    let completed = write_crossing(target, val.as_slice(), addr)?;
-    all(completed, size_of::<V>()).map_err(Box::new)
+    write_slice_crossing(target, val.as_slice(), addr).map_err(Box::new)
 }
 
 #[cold]
 #[inline(never)]
 fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Boxed<V> {
     let mut value = V::zeroed();
-    let completed = read_crossing(target, value.as_mut_slice(), addr)?;
-    all(completed, size_of::<V>()).map_err(Box::new)?;
+    read_slice_crossing(target, value.as_mut_slice(), addr).map_err(Box::new)?;
     Ok(value)
 }
 

@@ -60,20 +60,18 @@ impl RegionIndex {
         if offset <= self.first_len_less_one {
             return Some((0, offset));
         }
-        self.find_after_first(addr)
-    }
-
-    /// As [`find`](Self::find), by a search.
-    #[inline]
-    fn find_after_first(&self, addr: u64) -> Option<(usize, u64)> {
-        // Below all regions the search gives a number that no region has.
-        let number = self
-            .starts
-            .partition_point(|&start| start <= addr)
-            .wrapping_sub(1);
+        let number = self.number_by_search(addr);
         let (start, last) = (self.starts.get(number)?, self.lasts.get(number)?);
         let offset = addr.wrapping_sub(*start);
         (offset <= last.wrapping_sub(*start)).then_some((number, offset))
+    }
+
+    /// Returns the number of the last region that starts at `addr` or below; below all regions one that none has.
+    #[inline(never)]
+    fn number_by_search(&self, addr: u64) -> usize {
+        self.starts
+            .partition_point(|&start| start <= addr)
+            .wrapping_sub(1)
     }
 
     /// Keeps the copies of the first region's bounds.

@@ -58,7 +58,7 @@ pub(crate) use guest_to_guest::{Stuck, guest_to_guest};
     not(any(miri, guest_memory_portable))
 )))]
 use portable as engine;
-use steps::{FromGuest, ToGuest, copy};
+use steps::{FromGuest, ToGuest, copy, copy_sized};
 pub(crate) use word::Word;
 
 /// An access that stopped at a page that cannot be accessed.
@@ -108,7 +108,7 @@ pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
     if is_short(src, size_of::<T>()) {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-        unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
+        unsafe { copy_sized::<FromGuest>(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
         // SAFETY: all bytes were just written, and the caller says that any are a `T`.
         return Ok(unsafe { value.assume_init() });
     }
@@ -126,7 +126,7 @@ pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
 pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     if is_short(dst, size_of::<T>()) {
         // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
-        unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+        unsafe { copy_sized::<ToGuest>(dst, (&raw const value).cast(), size_of::<T>()) }
     } else {
         // SAFETY: the same contract.
         unsafe { write_apart(dst, value) }
@@ -150,7 +150,7 @@ fn is_short(guest: *const u8, size: usize) -> bool {
 #[inline(never)]
 unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
-    unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+    unsafe { copy_sized::<ToGuest>(dst, (&raw const value).cast(), size_of::<T>()) }
 }
 
 /// As [`read`], of any size and alignment.
@@ -162,7 +162,7 @@ unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
 unsafe fn read_apart<T: Copy>(src: *const u8) -> Result<T, Fault> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-    unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
+    unsafe { copy_sized::<FromGuest>(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
     // SAFETY: all bytes were just written, and the caller says that any are a `T`.
     Ok(unsafe { value.assume_init() })
 }

@@ -84,12 +84,45 @@ pub(super) fn is_aligned(address: *const u8, size: usize) -> bool {
 
 /// Copies `len` bytes, from the first to the last.
 ///
+/// What is inlined is the copy of some words; what is decided by the length goes through calls, so that the code around a
+/// copy stays small.
+///
 /// # Safety
 ///
 /// As [`super::from_guest`], [`super::to_guest`] or [`super::guest_to_guest`], according to the direction; within the
 /// guest both sides must be aligned alike, and a target that overlaps the source must begin before it.
 #[inline(always)]
 pub(super) unsafe fn copy<D: Direction>(
+    dst: *mut u8,
+    src: *const u8,
+    len: usize,
+) -> Result<(), Fault> {
+    if len > 16 && is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
+        // SAFETY: the same contract; aligned to 8 and a multiple of 8, as just checked.
+        return unsafe { copy_words::<D>(dst, src, len) };
+    }
+    // SAFETY: the same contract.
+    unsafe { copy_other::<D>(dst, src, len) }
+}
+
+/// As [`copy`], apart.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline(never)]
+unsafe fn copy_other<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+    // SAFETY: the same contract.
+    unsafe { copy_sized::<D>(dst, src, len) }
+}
+
+/// As [`copy`], for a length that the compiler knows.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline(always)]
+pub(super) unsafe fn copy_sized<D: Direction>(
     dst: *mut u8,
     src: *const u8,
     len: usize,
@@ -115,10 +148,6 @@ pub(super) unsafe fn copy<D: Direction>(
             // SAFETY: the second half, aligned as the first.
             unsafe { D::piece::<u64>(dst, src) }.map_err(|_| Fault { completed: 8 })
         }
-        // SAFETY: the same contract; aligned to 8 and a multiple of 8, as the pattern says.
-        _ if is_aligned(guest, 8) && len.is_multiple_of(8) => unsafe {
-            copy_words::<D>(dst, src, len)
-        },
         // SAFETY: the same contract.
         _ => unsafe { copy_uneven::<D>(dst, src, len) },
     }
@@ -129,7 +158,7 @@ pub(super) unsafe fn copy<D: Direction>(
 /// # Safety
 ///
 /// As [`copy`]; the guest's side must be aligned to 8 and `len` a multiple of 8.
-#[inline(never)]
+#[inline(always)]
 unsafe fn copy_words<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: the same contract.
     let left = unsafe { copy_bulk::<D>(dst, src, len) };

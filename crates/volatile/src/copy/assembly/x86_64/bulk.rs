@@ -13,7 +13,7 @@ use super::features::{Avx, avx, look_for_avx};
 use crate::copy::assembly::guard::guarded_loop;
 
 /// From here on wide vectors are faster.
-const WIDE_LEN: usize = 128;
+const WIDE_LEN: usize = 160;
 /// From here on it pays to begin at an address of the target that suits the vectors.
 const ALIGNED_LEN: usize = 512;
 const WIDE_VECTOR: usize = 32;
@@ -34,6 +34,17 @@ pub(crate) unsafe fn copy_bulk<D>(dst: *mut u8, src: *const u8, len: usize) -> u
         // SAFETY: the same contract.
         return unsafe { copy_vectors(dst, src, len) };
     }
+    // SAFETY: the same contract.
+    unsafe { copy_far(dst, src, len) }
+}
+
+/// Copies as the processor does it best: apart, while a short copy stands where it is called.
+///
+/// # Safety
+///
+/// As [`copy_bulk`].
+#[inline(never)]
+unsafe fn copy_far(dst: *mut u8, src: *const u8, len: usize) -> usize {
     match avx() {
         // SAFETY: the same contract; the processor has AVX.
         Avx::Present if len < ALIGNED_LEN => unsafe { copy_wide(dst, src, len) },
@@ -56,7 +67,7 @@ pub(crate) unsafe fn copy_bulk<D>(dst: *mut u8, src: *const u8, len: usize) -> u
 unsafe fn look_and_copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
     look_for_avx();
     // SAFETY: the same contract.
-    unsafe { copy_bulk::<()>(dst, src, len) }
+    unsafe { copy_far(dst, src, len) }
 }
 
 /// Copies in vectors of 32 bytes that are aligned on the target's side, if words lead there.
