@@ -198,6 +198,17 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
         let region = self.regions.get(number)?;
         Some((region, MemoryRegionAddress(offset)))
     }
+
+    #[inline(always)]
+    fn to_region_span(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Option<(&R, MemoryRegionAddress)> {
+        let (number, offset) = self.index.find_span(addr.raw_value(), count as u64)?;
+        let region = self.regions.get(number)?;
+        Some((region, MemoryRegionAddress(offset)))
+    }
 }
 
 impl<R> Default for GuestRegionCollection<R> {
