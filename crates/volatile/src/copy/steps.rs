@@ -97,21 +97,25 @@ pub(super) unsafe fn copy<D: Direction>(
     src: *const u8,
     len: usize,
 ) -> Result<(), Fault> {
-    if len > 16 && is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
+    if len <= 16 {
+        // SAFETY: the same contract.
+        return unsafe { copy_short::<D>(dst, src, len) };
+    }
+    if is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
         // SAFETY: the same contract; aligned to 8 and a multiple of 8, as just checked.
         return unsafe { copy_words::<D>(dst, src, len) };
     }
     // SAFETY: the same contract.
-    unsafe { copy_other::<D>(dst, src, len) }
+    unsafe { copy_uneven::<D>(dst, src, len) }
 }
 
-/// As [`copy`], apart.
+/// As [`copy_sized`], apart.
 ///
 /// # Safety
 ///
 /// As [`copy`].
 #[inline(never)]
-unsafe fn copy_other<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+unsafe fn copy_short<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: the same contract.
     unsafe { copy_sized::<D>(dst, src, len) }
 }
