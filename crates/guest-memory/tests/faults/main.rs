@@ -15,6 +15,6 @@ mod holes;
 mod huge_pages;
 mod mapping;
 mod overlaps;
-//mod processes;
+mod processes;
 mod threads;
 mod truncation;
