@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A virtual processor in 64-bit mode that does nothing but store to one word.
+//!
+//! It runs unprivileged: a KVM without the processor's help runs such code as it is and emulates the rest.
 #![expect(
     unsafe_code,
     reason = "KVM is told where guest memory lies in this process"
@@ -23,7 +25,7 @@ const PROGRAM: &[u8] = &[
     0x48, 0xf7, 0xd0, // not rax
     0x48, 0xff, 0xc9, // dec rcx
     0x75, 0xf5,       // jnz store
-    0xf4,             // hlt
+    0xe6, 0x10,       // out 0x10, al
 ];
 
 /// A virtual machine with one processor, ready to run.
@@ -59,11 +61,11 @@ impl Vcpu {
         unsafe { machine.set_user_memory_region(slot) }.unwrap();
 
         memory.write_slice(PROGRAM, CODE).unwrap();
-        // Present and writable; the last is a large page.
+        // Present, writable, unprivileged; the last is a large page.
         let [top, middle, bottom] = PAGE_TABLES;
-        memory.write_obj(middle.0 | 0b11, top).unwrap();
-        memory.write_obj(bottom.0 | 0b11, middle).unwrap();
-        memory.write_obj(0b1000_0011_u64, bottom).unwrap();
+        memory.write_obj(middle.0 | 0b111, top).unwrap();
+        memory.write_obj(bottom.0 | 0b111, middle).unwrap();
+        memory.write_obj(0b1000_0111_u64, bottom).unwrap();
 
         let vcpu = machine.create_vcpu(0).unwrap();
         let mut special = vcpu.get_sregs().unwrap();
@@ -74,8 +76,8 @@ impl Vcpu {
             rdi: word.0,
             rcx: stores,
             rax: 0,
-            // The bit that is always set.
-            rflags: 0b10,
+            // May use ports; and the bit that is always set.
+            rflags: 0b11 << 12 | 0b10,
             ..Default::default()
         };
         vcpu.set_regs(&registers).unwrap();
@@ -90,7 +92,7 @@ impl Vcpu {
     pub(crate) fn run(mut self) {
         loop {
             match self.vcpu.run() {
-                Ok(VcpuExit::Hlt) => break,
+                Ok(VcpuExit::IoOut(..)) => break,
                 Ok(VcpuExit::Intr) => {}
                 Ok(exit) => panic!("the guest cannot go on: {exit:?}"),
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
@@ -113,7 +115,8 @@ fn enter_64_bit_mode(special: &mut kvm_sregs) {
     let data = kvm_segment {
         base: 0,
         limit: u32::MAX,
-        selector: 0x10,
+        selector: 0x13,
+        dpl: 3,
         type_: 0b0011,
         present: 1,
         db: 1,
@@ -122,7 +125,7 @@ fn enter_64_bit_mode(special: &mut kvm_sregs) {
         ..Default::default()
     };
     special.cs = kvm_segment {
-        selector: 0x08,
+        selector: 0x0b,
         type_: 0b1011,
         db: 0,
         l: 1,
