@@ -72,7 +72,8 @@ impl Reader {
         let round = self.rounds;
         self.rounds += 1;
         self.object.note(memory.read_obj(WORD).unwrap());
-        self.load.note(memory.load(WORD, Ordering::Acquire).unwrap());
+        self.load
+            .note(memory.load(WORD, Ordering::Acquire).unwrap());
 
         // A buffer of the host's at each alignment.
         let mut room = [0u8; 24];

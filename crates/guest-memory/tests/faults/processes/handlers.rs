@@ -11,7 +11,11 @@ type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
 /// Installs a handler of three arguments.
 pub(super) fn install(signal: c_int, handler: Handler, flags: c_int) {
-    set(signal, handler as *const () as usize, flags | libc::SA_SIGINFO);
+    set(
+        signal,
+        handler as *const () as usize,
+        flags | libc::SA_SIGINFO,
+    );
 }
 
 /// Installs a handler of one argument.
@@ -21,6 +25,11 @@ pub(super) fn install_short(signal: c_int) {
 
 pub(super) fn ignore(signal: c_int) {
     set(signal, libc::SIG_IGN, 0);
+}
+
+/// Takes the standard library's handler away.
+pub(super) fn be_default(signal: c_int) {
+    set(signal, libc::SIG_DFL, 0);
 }
 
 fn set(signal: c_int, handler: usize, flags: c_int) {
