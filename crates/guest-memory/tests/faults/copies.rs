@@ -14,7 +14,7 @@ const ALIGNMENTS: usize = 16;
 /// Returns bytes to write that differ from one case to the next and are never zero.
 fn bytes(len: usize, seed: usize) -> Vec<u8> {
     (0..len)
-        .map(|index| ((index * 7 + seed) % 255) as u8 + 1)
+        .map(|index| ((index * 7 + seed) % 255).to_le_bytes()[0] + 1)
         .collect()
 }
 
@@ -140,7 +140,7 @@ fn writes_of_slices_stop_at_a_page_without_access() {
     slice_writes_stop_at_the_hole("try_copy_from", bytes, |slice, data| {
         slice.try_copy_from(data).map(drop)
     });
-    let same = |len, seed| vec![(seed % 255) as u8; len];
+    let same = |len, seed: usize| vec![(seed % 255).to_le_bytes()[0]; len];
     slice_writes_stop_at_the_hole("fill", same, |slice, data| slice.fill(data[0]));
 }
 
@@ -181,7 +181,7 @@ fn a_search_for_zeroes_that_ends_before_the_page_is_no_fault() {
         holed.check(at..at + 1, &back);
         for before in back..back + 200 {
             let slice = holed.slice(hole().start - before..hole().end);
-            assert_eq!(slice.is_zero().unwrap(), false, "{before} {back}");
+            assert!(!slice.is_zero().unwrap(), "{before} {back}");
         }
         holed.slice(at..at + 1).fill(0).unwrap();
         holed.expect(at, &[0]);

@@ -32,7 +32,7 @@ impl Holed {
             model: Vec::new(),
             mapping,
         };
-        holed.reset(|index| (index % 251) as u8 + 1);
+        holed.reset(|index| (index % 251).to_le_bytes()[0] + 1);
         holed.mapping.protect(hole(), prot);
         holed
     }

@@ -3,6 +3,9 @@
 //!
 //! The writer is a virtual processor where there is KVM, else a thread.
 
+// A helper that cannot go on is as good as a failed assertion.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 

@@ -65,8 +65,10 @@ pub(super) extern "C" fn tell_and_exit(signal: c_int, info: *mut siginfo_t, cont
         libc::SIGBUS => b"foreign SIGBUS",
         _ => b"foreign SIGSEGV",
     });
-    // SAFETY: the kernel's, handed on.
-    if unsafe { (*info).si_addr() }.addr() == 8 {
+    // SAFETY: the kernel's, handed on; nobody writes it.
+    let info = unsafe { &*info };
+    // SAFETY: both signals of a fault have an address, and another's bytes there are only compared.
+    if unsafe { info.si_addr() }.addr() == 8 {
         say(b" at 0x8");
     }
     say(b"\n");
