@@ -263,8 +263,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 slice.bitmap.mark_dirty(0, len_bytes);
                 Ok(len_bytes)
             }
-            Err(Stuck { at, done }) => {
+            Err(Stuck { at, done, ahead }) => {
                 slice.bitmap.mark_dirty(done.start, done.len());
+                slice.bitmap.mark_dirty(ahead.start, ahead.len());
                 Err(Error::Fault {
                     addr: at,
                     completed: done.len(),

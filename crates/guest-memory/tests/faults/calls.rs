@@ -137,7 +137,10 @@ pub(crate) const SEARCHES: &[SliceCall] = table! { on SliceCall:
 
 /// Returns address, count and kind of a fault; panics at anything else.
 #[track_caller]
-pub(crate) fn fault(name: &str, result: GuestMemoryResult<()>) -> (u64, usize, guest_memory::FaultKind) {
+pub(crate) fn fault(
+    name: &str,
+    result: GuestMemoryResult<()>,
+) -> (u64, usize, guest_memory::FaultKind) {
     match result {
         Err(GuestMemoryError::Fault {
             address,

@@ -13,7 +13,9 @@ const ALIGNMENTS: usize = 16;
 
 /// Returns bytes to write that differ from one case to the next and are never zero.
 fn bytes(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|index| ((index * 7 + seed) % 255) as u8 + 1).collect()
+    (0..len)
+        .map(|index| ((index * 7 + seed) % 255).to_le_bytes()[0] + 1)
+        .collect()
 }
 
 /// Returns a piece of the buffer at an address of the given alignment.
@@ -25,12 +27,19 @@ fn aligned(buffer: &mut [u8], alignment: usize, len: usize) -> &mut [u8] {
 /// Returns the alignments to try: all for short lengths, one for others.
 fn alignments(before: usize, len: usize) -> impl Iterator<Item = usize> {
     let step = if len <= 130 { 1 } else { ALIGNMENTS };
-    let first = if step == 1 { 0 } else { (before * 5 + len) % ALIGNMENTS };
+    let first = if step == 1 {
+        0
+    } else {
+        (before * 5 + len) % ALIGNMENTS
+    };
     (first..ALIGNMENTS).step_by(step)
 }
 
 /// Runs a write at every crossing and every alignment of the host's buffer.
-fn writes_stop_at_the_hole(name: &str, write: impl Fn(&Memory, &[u8], usize) -> GuestMemoryResult<()>) {
+fn writes_stop_at_the_hole(
+    name: &str,
+    write: impl Fn(&Memory, &[u8], usize) -> GuestMemoryResult<()>,
+) {
     let mut holed = Holed::new();
     let mut buffer = vec![0; 4 * page()];
     for (seed, (before, len)) in crossings().into_iter().enumerate() {
@@ -41,7 +50,11 @@ fn writes_stop_at_the_hole(name: &str, write: impl Fn(&Memory, &[u8], usize) -> 
             source.copy_from_slice(&data);
             let case = (name, before, len, alignment);
             let told = fault(name, write(holed.memory(), source, start));
-            assert_eq!(told, (address(hole().start).0, before, Protection), "{case:?}");
+            assert_eq!(
+                told,
+                (address(hole().start).0, before, Protection),
+                "{case:?}"
+            );
             holed.expect(start, &data[..before]);
             holed.check(start..hole().start, &case);
         }
@@ -62,10 +75,17 @@ fn reads_stop_at_the_hole(
             let target = aligned(&mut buffer, alignment, len);
             let case = (name, before, len, alignment);
             let told = fault(name, read(holed.memory(), target, start));
-            assert_eq!(told, (address(hole().start).0, before, Protection), "{case:?}");
+            assert_eq!(
+                told,
+                (address(hole().start).0, before, Protection),
+                "{case:?}"
+            );
             let (filled, rest) = target.split_at(before);
             assert_eq!(filled, &holed.model()[start..hole().start], "{case:?}");
-            assert!(rest.iter().all(|byte| *byte == 0), "{case:?}: written behind the fault");
+            assert!(
+                rest.iter().all(|byte| *byte == 0),
+                "{case:?}: written behind the fault"
+            );
             holed.check(0..0, &case);
         }
     }
@@ -81,7 +101,9 @@ fn writes_by_address_stop_at_a_page_without_access() {
     });
     writes_stop_at_the_hole("read_volatile_from", |memory, mut bytes, at| {
         let count = bytes.len();
-        memory.read_volatile_from(address(at), &mut bytes, count).map(drop)
+        memory
+            .read_volatile_from(address(at), &mut bytes, count)
+            .map(drop)
     });
 }
 
@@ -118,7 +140,7 @@ fn writes_of_slices_stop_at_a_page_without_access() {
     slice_writes_stop_at_the_hole("try_copy_from", bytes, |slice, data| {
         slice.try_copy_from(data).map(drop)
     });
-    let same = |len, seed| vec![(seed % 255) as u8; len];
+    let same = |len, seed: usize| vec![(seed % 255).to_le_bytes()[0]; len];
     slice_writes_stop_at_the_hole("fill", same, |slice, data| slice.fill(data[0]));
 }
 
@@ -127,7 +149,10 @@ fn a_copy_of_elements_counts_the_bytes_of_one_that_was_cut() {
     let mut holed = Holed::new();
     let start = hole().start - 11;
     let told = holed.slice(start..start + 32).try_copy_from(&[u32::MAX; 8]);
-    assert_eq!(slice_fault("try_copy_from", told.map(drop)), (11, 11, Protection));
+    assert_eq!(
+        slice_fault("try_copy_from", told.map(drop)),
+        (11, 11, Protection)
+    );
     holed.expect(start, &[0xff; 11]);
     holed.check(start..hole().start, &"try_copy_from");
     let mut elements = [0u32; 8];
@@ -156,7 +181,7 @@ fn a_search_for_zeroes_that_ends_before_the_page_is_no_fault() {
         holed.check(at..at + 1, &back);
         for before in back..back + 200 {
             let slice = holed.slice(hole().start - before..hole().end);
-            assert_eq!(slice.is_zero().unwrap(), false, "{before} {back}");
+            assert!(!slice.is_zero().unwrap(), "{before} {back}");
         }
         holed.slice(at..at + 1).fill(0).unwrap();
         holed.expect(at, &[0]);
@@ -168,13 +193,23 @@ fn a_search_for_zeroes_that_ends_before_the_page_is_no_fault() {
 fn a_copy_between_slices_stops_where_its_source_has_no_access() {
     let source = Holed::new();
     let mut target = Holed::zeroed();
-    for (before, len) in crossings().into_iter().filter(|(_, len)| *len <= 2 * page()) {
+    for (before, len) in crossings()
+        .into_iter()
+        .filter(|(_, len)| *len <= 2 * page())
+    {
         for shift in shifts(len) {
             let start = hole().start - before;
             let case = (before, len, shift);
-            let (from, to) = (source.slice(start..start + len), target.slice(shift..shift + len));
+            let (from, to) = (
+                source.slice(start..start + len),
+                target.slice(shift..shift + len),
+            );
             let told = from.try_copy_to_volatile_slice(to).map(drop);
-            assert_eq!(slice_fault("copy", told), (before, before, Protection), "{case:?}");
+            assert_eq!(
+                slice_fault("copy", told),
+                (before, before, Protection),
+                "{case:?}"
+            );
             target.expect(shift, &source.model()[start..hole().start]);
             target.check(shift..shift + before, &case);
         }
@@ -193,7 +228,11 @@ fn a_copy_between_slices_stops_where_its_target_has_no_access() {
             let expected = data[shift..shift + before].to_vec();
             let from = VolatileSlice::from(&mut data[shift..shift + len]);
             let told = from.try_copy_to_volatile_slice(target.slice(start..start + len));
-            assert_eq!(slice_fault("copy", told.map(drop)), (before, before, Protection), "{case:?}");
+            assert_eq!(
+                slice_fault("copy", told.map(drop)),
+                (before, before, Protection),
+                "{case:?}"
+            );
             target.expect(start, &expected);
             target.check(start..hole().start, &case);
         }

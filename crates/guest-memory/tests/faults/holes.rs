@@ -32,7 +32,7 @@ impl Holed {
             model: Vec::new(),
             mapping,
         };
-        holed.reset(|index| (index % 251) as u8 + 1);
+        holed.reset(|index| (index % 251).to_le_bytes()[0] + 1);
         holed.mapping.protect(hole(), prot);
         holed
     }
@@ -81,7 +81,10 @@ impl Holed {
             if bytes != &self.model[range.clone()] {
                 let model = self.model[range.clone()].iter();
                 let different = bytes.iter().zip(model).position(|(a, b)| a != b);
-                panic!("{what:?}: byte {:?} differs", different.map(|at| at + range.start));
+                panic!(
+                    "{what:?}: byte {:?} differs",
+                    different.map(|at| at + range.start)
+                );
             }
         }
         let mut expected = vec![0u64; self.model.len().div_ceil(64)];
@@ -99,6 +102,32 @@ impl Holed {
                 all.rev().find(set)
             );
         }
+    }
+
+    /// Holds the memory against the model, except where bytes are marked: those hold what was to be written from `at` on.
+    #[track_caller]
+    pub(crate) fn check_marked(&mut self, at: usize, data: &[u8], what: &dyn std::fmt::Debug) {
+        let dirty = self.take_dirty();
+        let words = dirty.iter().enumerate().filter(|(_, word)| **word != 0);
+        let marked = words.flat_map(|(at, word)| {
+            let set = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            set.map(move |bit| at * 64 + bit)
+        });
+        for index in marked {
+            assert!(
+                !hole().contains(&index),
+                "{what:?}: byte {index} of the hole is marked"
+            );
+            self.model[index] = *data
+                .get(index.wrapping_sub(at))
+                .unwrap_or_else(|| panic!("{what:?}: byte {index} is marked"));
+        }
+        self.check(0..0, what);
+    }
+
+    pub(crate) fn is_marked(&self, at: usize) -> bool {
+        let region = self.memory.find_region(START).unwrap();
+        region.get_mmap().bitmap().is_addr_set(at)
     }
 
     fn take_dirty(&self) -> Vec<u64> {
@@ -122,7 +151,9 @@ pub(crate) fn address(offset: usize) -> GuestAddress {
 /// Some reach beyond its other end.
 pub(crate) fn crossings() -> Vec<(usize, usize)> {
     let mut lengths: Vec<usize> = (1..=17).collect();
-    lengths.extend([31, 33, 63, 64, 65, 100, 127, 128, 200, 511, 512, 520, 1024, 1500]);
+    lengths.extend([
+        31, 33, 63, 64, 65, 100, 127, 128, 200, 511, 512, 520, 1024, 1500,
+    ]);
     let page = page();
     lengths.extend([page, page + 9, page + 600, 2 * page, 2 * page + 100]);
     let mut crossings = Vec::new();

@@ -15,7 +15,9 @@ const TWO_MIB: usize = 2 << 20;
 fn free() -> Result<usize, String> {
     let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    text.trim().parse().map_err(|error| format!("{path}: {error}"))
+    text.trim()
+        .parse()
+        .map_err(|error| format!("{path}: {error}"))
 }
 
 /// Maps huge pages without reserving them, more than are free.
@@ -52,7 +54,12 @@ fn the_first_touch_of_a_huge_page_that_the_pool_does_not_have_is_a_fault() {
         slice.write_obj(1u8, index * TWO_MIB).unwrap();
     }
     let at = free * TWO_MIB + 40;
-    let told = slice_fault("load", slice.load::<u64>(at, std::sync::atomic::Ordering::Relaxed).map(drop));
+    let told = slice_fault(
+        "load",
+        slice
+            .load::<u64>(at, std::sync::atomic::Ordering::Relaxed)
+            .map(drop),
+    );
     assert_eq!(told, (at, 0, Beyond));
     let told = slice_fault("fill", slice.offset(at).unwrap().fill(1));
     assert_eq!(told, (0, 0, Beyond));

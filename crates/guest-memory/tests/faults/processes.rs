@@ -109,6 +109,13 @@ fn signals_that_are_sent_do_what_they_did() {
 }
 
 #[test]
+fn the_guard_stays_when_the_handler_before_resets_its_signal() {
+    let scene = "sent SIGSEGV to the runtime twice";
+    assert_killed(scene, libc::SIGSEGV);
+    assert!(says(&play(scene), "the engine's fault is still an error"));
+}
+
+#[test]
 fn a_fault_ends_the_process_even_if_its_signal_is_ignored() {
     assert_killed("bad pointer, SIGSEGV ignored", libc::SIGSEGV);
 }

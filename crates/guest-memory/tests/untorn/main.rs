@@ -3,6 +3,9 @@
 //!
 //! The writer is a virtual processor where there is KVM, else a thread.
 
+// A helper that cannot go on is as good as a failed assertion.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -72,7 +75,8 @@ impl Reader {
         let round = self.rounds;
         self.rounds += 1;
         self.object.note(memory.read_obj(WORD).unwrap());
-        self.load.note(memory.load(WORD, Ordering::Acquire).unwrap());
+        self.load
+            .note(memory.load(WORD, Ordering::Acquire).unwrap());
 
         // A buffer of the host's at each alignment.
         let mut room = [0u8; 24];

@@ -16,6 +16,9 @@ use super::{Fault, from_guest, to_guest};
 const WORD: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 512;
+/// Most that a bulk reads before it writes, in bytes. A target that begins less than that before the source goes through
+/// the buffer: a piece that stops half written, at a page, would have overwritten what must be read again.
+const PIECE: usize = 128;
 /// Room for a chunk and what the last write left over.
 const CAPACITY: usize = CHUNK + WORD;
 
@@ -26,6 +29,8 @@ pub(crate) struct Stuck {
     pub(crate) at: usize,
     /// Offsets of the bytes that were.
     pub(crate) done: Range<usize>,
+    /// Offsets of more bytes that were written, ahead of the others.
+    pub(crate) ahead: Range<usize>,
 }
 
 /// Copies `len` bytes between two guest ranges, which may overlap: the result is as if the source
@@ -41,7 +46,8 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
         return unsafe { backwards(dst, src, len) };
     }
     let is_alike = (dst.addr() ^ src.addr()).is_multiple_of(WORD);
-    let copied = if is_alike {
+    let is_close = (1..PIECE).contains(&src.addr().wrapping_sub(dst.addr()));
+    let copied = if is_alike && !is_close {
         // SAFETY: the same contract; aligned alike, and a target that overlaps begins before the source.
         unsafe { copy::<WithinGuest>(dst, src, len) }
     } else {
@@ -51,6 +57,7 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
     copied.map_err(|Fault { completed }| Stuck {
         at: completed,
         done: 0..completed,
+        ahead: 0..0,
     })
 }
 
@@ -112,6 +119,7 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
             |Fault { completed }| Stuck {
                 at: read_start.wrapping_add(completed),
                 done: written..len,
+                ahead: 0..0,
             },
         )?;
         read = read_start;
@@ -122,6 +130,8 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
             |Fault { completed }| Stuck {
                 at: write_start.wrapping_add(completed),
                 done: written..len,
+                // The piece is written from its first byte on.
+                ahead: write_start..write_start.wrapping_add(completed),
             },
         )?;
         let held = write_start.wrapping_sub(read);

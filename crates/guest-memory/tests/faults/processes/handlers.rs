@@ -11,7 +11,11 @@ type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
 /// Installs a handler of three arguments.
 pub(super) fn install(signal: c_int, handler: Handler, flags: c_int) {
-    set(signal, handler as *const () as usize, flags | libc::SA_SIGINFO);
+    set(
+        signal,
+        handler as *const () as usize,
+        flags | libc::SA_SIGINFO,
+    );
 }
 
 /// Installs a handler of one argument.
@@ -21,6 +25,11 @@ pub(super) fn install_short(signal: c_int) {
 
 pub(super) fn ignore(signal: c_int) {
     set(signal, libc::SIG_IGN, 0);
+}
+
+/// Takes the standard library's handler away.
+pub(super) fn be_default(signal: c_int) {
+    set(signal, libc::SIG_DFL, 0);
 }
 
 fn set(signal: c_int, handler: usize, flags: c_int) {
@@ -56,8 +65,10 @@ pub(super) extern "C" fn tell_and_exit(signal: c_int, info: *mut siginfo_t, cont
         libc::SIGBUS => b"foreign SIGBUS",
         _ => b"foreign SIGSEGV",
     });
-    // SAFETY: the kernel's, handed on.
-    if unsafe { (*info).si_addr() }.addr() == 8 {
+    // SAFETY: the kernel's, handed on; nobody writes it.
+    let info = unsafe { &*info };
+    // SAFETY: both signals of a fault have an address, and another's bytes there are only compared.
+    if unsafe { info.si_addr() }.addr() == 8 {
         say(b" at 0x8");
     }
     say(b"\n");

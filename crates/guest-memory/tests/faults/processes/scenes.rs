@@ -24,9 +24,7 @@ pub(super) fn play(name: &str) {
         "pointer past the end of a file" => installed(touch_past_the_end),
         "engine without handlers, short file" => touch_by_engine(&short_memory()),
         "engine without handlers, no access" => {
-            let mapping = Mapping::anonymous(page());
-            mapping.protect(0..page(), libc::PROT_NONE);
-            touch_by_engine(&memory_of(mapping.region(page())));
+            without_access(touch_by_engine);
         }
         "engine with the signal blocked" => installed(|| {
             block(SIGBUS);
@@ -60,8 +58,26 @@ pub(super) fn play(name: &str) {
             let thread = thread::spawn(|| overflow(1));
             println!("survived: {}", thread.join().unwrap());
         }),
-        "sent SIGSEGV" => installed(|| send(SIGSEGV)),
-        "sent SIGBUS" => installed(|| send(SIGBUS)),
+        "sent SIGSEGV" => {
+            handlers::be_default(SIGSEGV);
+            installed(|| send(SIGSEGV));
+        }
+        "sent SIGBUS" => {
+            handlers::be_default(SIGBUS);
+            installed(|| send(SIGBUS));
+        }
+        "sent SIGSEGV to the runtime twice" => installed(|| {
+            // The standard library's handler takes no notice of the first but wants the default action from then on.
+            send_and_sleep(SIGSEGV);
+            println!("the first passed");
+            assert!(short_memory().read_obj::<u64>(START).is_err());
+            assert!(without_access(|memory| memory
+                .read_obj::<u64>(START)
+                .is_err()));
+            println!("the engine's fault is still an error");
+            io::stdout().flush().unwrap();
+            send(SIGSEGV);
+        }),
         "sent SIGSEGV, ignored" => {
             handlers::ignore(SIGSEGV);
             installed(|| send(SIGSEGV));
@@ -98,7 +114,10 @@ fn installed(scene: impl FnOnce()) {
     fault::install().unwrap();
     assert!(fault::is_installed());
     let told = short_memory().read_obj::<u64>(START);
-    assert!(matches!(told, Err(GuestMemoryError::Fault { .. })), "{told:?}");
+    assert!(
+        matches!(told, Err(GuestMemoryError::Fault { .. })),
+        "{told:?}"
+    );
     println!("the engine's fault is an error");
     io::stdout().flush().unwrap();
     scene();
@@ -109,6 +128,13 @@ fn short_memory() -> Memory {
     let (file, memory) = shared_memory(page());
     file.set_len(0).unwrap();
     memory
+}
+
+/// Calls a function with memory whose page has no access.
+fn without_access<T>(call: impl FnOnce(&Memory) -> T) -> T {
+    let mapping = Mapping::anonymous(page());
+    mapping.protect(0..page(), libc::PROT_NONE);
+    call(&memory_of(mapping.region(page())))
 }
 
 /// Crashes are meant here: no traces of them.
@@ -150,10 +176,16 @@ fn block(signal: i32) {
 
 /// Sends a signal to this process and waits for it.
 fn send(signal: i32) {
-    // SAFETY: no preconditions.
-    unsafe { libc::kill(libc::getpid(), signal) };
-    thread::sleep(Duration::from_millis(200));
+    send_and_sleep(signal);
     println!("survived");
+}
+
+fn send_and_sleep(signal: i32) {
+    // SAFETY: no preconditions.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: no preconditions.
+    unsafe { libc::kill(process, signal) };
+    thread::sleep(Duration::from_millis(200));
 }
 
 #[expect(unconditional_recursion, reason = "that is the scene")]
