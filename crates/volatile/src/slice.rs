@@ -263,11 +263,15 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 slice.bitmap.mark_dirty(0, len_bytes);
                 Ok(len_bytes)
             }
-            Err(Stuck { at, done }) => {
-                slice.bitmap.mark_dirty(done.start, done.len());
+            Err(Stuck {
+                at,
+                completed,
+                touched,
+            }) => {
+                slice.bitmap.mark_dirty(touched.start, touched.len());
                 Err(Error::Fault {
                     addr: at,
-                    completed: done.len(),
+                    completed,
                     kind: last_kind(),
                 })
             }
