@@ -5,6 +5,7 @@
 //! A region and a memory differ in how they find slices ([`Reach`]); what is then done with the
 //! slices is the same.
 
+use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
 use guest_memory_volatile::{
@@ -20,7 +21,7 @@ use crate::reach::Reach;
 #[inline(always)]
 pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Write) {
-        Some(slice) if slice.write_slice(buf, 0).is_ok() => Ok(buf.len()),
+        Some(slice) if slice.poke_slice(buf, 0) => Ok(buf.len()),
         _ => write_crossing(target, buf, addr),
     }
 }
@@ -28,14 +29,17 @@ pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -
 #[inline(always)]
 pub(crate) fn read<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Read) {
-        Some(slice) if slice.read_slice(buf, 0).is_ok() => Ok(buf.len()),
+        Some(slice) if slice.peek_slice(buf, 0) => Ok(buf.len()),
         _ => read_crossing(target, buf, addr),
     }
 }
 
 #[inline(always)]
 pub(crate) fn write_slice<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
-    all(write(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Write) {
+        Some(slice) if slice.poke_slice(buf, 0) => Ok(()),
+        _ => write_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -44,7 +48,10 @@ pub(crate) fn read_slice<'m, T: Reach<'m>>(
     buf: &mut [u8],
     addr: T::Address,
 ) -> Result<()> {
-    all(read(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Read) {
+        Some(slice) if slice.peek_slice(buf, 0) => Ok(()),
+        _ => read_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -54,17 +61,17 @@ pub(crate) fn write_obj<'m, T: Reach<'m>, V: ByteValued>(
     addr: T::Address,
 ) -> Result<()> {
     match target.whole(addr, size_of::<V>(), Permissions::Write) {
-        Some(slice) if slice.write_obj(val, 0).is_ok() => Ok(()),
-        _ => write_obj_crossing(target, val, addr),
+        Some(slice) if slice.poke(val, 0) => Ok(()),
+        _ => unboxed(write_obj_crossing(target, val, addr)),
     }
 }
 
 #[inline(always)]
 pub(crate) fn read_obj<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
     let slice = target.whole(addr, size_of::<V>(), Permissions::Read);
-    match slice.map(|slice| slice.read_obj(0)) {
-        Some(Ok(value)) => Ok(value),
-        _ => read_obj_crossing(target, addr),
+    match slice.and_then(|slice| slice.peek(0)) {
+        Some(value) => Ok(value),
+        None => unboxed(read_obj_crossing(target, addr)),
     }
 }
 
@@ -169,12 +176,27 @@ pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
     all(end_of_stream(completed)?, count)
 }
 
+/// What the long path of an object returns. The short path would keep its object in memory with an error that is
+/// returned through its address.
+type Boxed<T> = core::result::Result<T, Box<Error>>;
+
+#[inline(always)]
+fn unboxed<T>(result: Boxed<T>) -> Result<T> {
+    result.map_err(|error| *error)
+}
+
 #[cold]
 #[inline(never)]
 fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
     walk(target, Operation::Write, addr, buf.len(), |slice, done| {
         slice.write(buf.get(done..).unwrap_or_default(), 0)
     })
+}
+
+#[cold]
+#[inline(never)]
+fn write_slice_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
+    all(write_crossing(target, buf, addr)?, buf.len())
 }
 
 #[cold]
@@ -187,25 +209,29 @@ fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) 
 
 #[cold]
 #[inline(never)]
-fn write_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(
+fn read_slice_crossing<'m, T: Reach<'m>>(
     target: T,
-    val: V,
+    buf: &mut [u8],
     addr: T::Address,
 ) -> Result<()> {
-    all(
-        write_crossing(target, val.as_slice(), addr)?,
-        size_of::<V>(),
-    )
+    all(read_crossing(target, buf, addr)?, buf.len())
 }
 
 #[cold]
 #[inline(never)]
-fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
+fn write_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(
+    target: T,
+    val: V,
+    addr: T::Address,
+) -> Boxed<()> {
+    write_slice_crossing(target, val.as_slice(), addr).map_err(Box::new)
+}
+
+#[cold]
+#[inline(never)]
+fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Boxed<V> {
     let mut value = V::zeroed();
-    all(
-        read_crossing(target, value.as_mut_slice(), addr)?,
-        size_of::<V>(),
-    )?;
+    read_slice_crossing(target, value.as_mut_slice(), addr).map_err(Box::new)?;
     Ok(value)
 }
 

@@ -74,18 +74,20 @@ impl<B: Bitmap> GuestRegionMmap<B> {
     }
 
     /// Says why the range has no slice.
+    ///
+    /// In a box, since an error that is returned through its address keeps the slice of the good case in memory too.
     #[cold]
     #[inline(never)]
-    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> GuestMemoryError {
+    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> Box<GuestMemoryError> {
         // An offset beyond the host's addresses is as far out of bounds as the last of them.
         let host_offset = usize::try_from(offset.0).unwrap_or(usize::MAX);
-        GuestMemoryError::Access {
+        Box::new(GuestMemoryError::Access {
             operation: Operation::Slice,
             address: GuestAddress(self.guest_base.0.wrapping_add(offset.0)),
             length: count,
             completed: 0,
             source: self.mapping.no_slice(host_offset, count),
-        }
+        })
     }
 }
 
@@ -204,7 +206,7 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
             // SAFETY: by invariant 1 the view's mapping lives as long as `self` is borrowed.
             unsafe { self.view.slice(offset, count, bitmap) }
         });
-        slice.ok_or_else(|| self.no_slice(offset, count))
+        slice.ok_or_else(|| *self.no_slice(offset, count))
     }
 
     /// Returns a window on the whole region, read-only if the memory is mapped without `PROT_WRITE`.

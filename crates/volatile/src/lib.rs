@@ -117,6 +117,7 @@ mod reference;
 mod slice;
 mod slice_atomics;
 mod slice_bytes;
+mod slice_peek;
 mod span;
 
 /// Plain-byte types.

@@ -226,7 +226,7 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(0, len_bytes);
                 Ok(count)
             }
-            Err(fault) => Err(self.stopped(0, fault)),
+            Err(fault) => Err(self.written_before(0, fault)),
         }
     }
 
@@ -300,7 +300,7 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(0, self.len());
                 Ok(())
             }
-            Err(fault) => Err(self.stopped(0, fault)),
+            Err(fault) => Err(self.written_before(0, fault)),
         }
     }
 
@@ -364,14 +364,14 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(offset, buf.len());
                 Ok(())
             }
-            Err(fault) => Err(self.stopped(offset, fault)),
+            Err(fault) => Err(self.written_before(offset, fault)),
         }
     }
 
     /// Marks what a write from `offset` on did before it stopped at a page, and makes its error.
     #[cold]
     #[inline(never)]
-    pub(crate) fn stopped(&self, offset: usize, fault: Fault) -> Error {
+    fn written_before(&self, offset: usize, fault: Fault) -> Error {
         self.bitmap.mark_dirty(offset, fault.completed);
         Error::fault(offset, fault)
     }
