@@ -39,10 +39,11 @@ impl Pages {
 
     /// Maps the pages, fills the first with a pattern, and sets the protection of the second.
     fn with_second(protection: libc::c_int) -> Self {
-        fault::install().unwrap();
+        fault::install().expect("the handlers are new or there");
         assert!(fault::is_installed());
         // SAFETY: asks for a number only.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+            .expect("a page has a size");
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let base = unsafe {
             libc::mmap(
@@ -60,7 +61,10 @@ impl Pages {
             page,
         };
         let all: Vec<u8> = (0..2 * page).map(pattern).collect();
-        pages.slice().write_slice(&all, 0).unwrap();
+        pages
+            .slice()
+            .write_slice(&all, 0)
+            .expect("both pages can be written");
         let second = base.wrapping_byte_add(page);
         // SAFETY: the second page of the mapping above, on which there is no reference.
         assert_eq!(unsafe { libc::mprotect(second, page, protection) }, 0);
@@ -91,7 +95,9 @@ impl Pages {
     /// Returns bytes of the first page.
     fn bytes(&self, range: Range<usize>) -> Vec<u8> {
         let mut bytes = vec![0; range.len()];
-        self.slice().read_slice(&mut bytes, range.start).unwrap();
+        self.slice()
+            .read_slice(&mut bytes, range.start)
+            .expect("the first page is there");
         bytes
     }
 }
@@ -105,7 +111,7 @@ impl Drop for Pages {
 
 /// The byte that stands at an offset at first.
 fn pattern(offset: usize) -> u8 {
-    u8::try_from(offset % 251).unwrap() | 1
+    u8::try_from(offset % 251).expect("below 251") | 1
 }
 
 /// The bytes that stand in a range at first.
@@ -250,8 +256,12 @@ fn check_atomic<T: AtomicAccess + std::fmt::Debug>(value: T) {
     }
     // The last one of the first page is there.
     let last = page - size_of::<T>();
-    slice.store(value, last, SeqCst).unwrap();
-    slice.load::<T>(last, Acquire).unwrap();
+    slice
+        .store(value, last, SeqCst)
+        .expect("the first page is there");
+    slice
+        .load::<T>(last, Acquire)
+        .expect("the first page is there");
 }
 
 #[test]
@@ -273,7 +283,10 @@ where
     let pages = Pages::with_second(libc::PROT_READ);
     let slice = pages.slice();
     let at = pages.page;
-    assert_eq!(slice.load::<T>(at, Acquire).unwrap(), expected);
+    assert_eq!(
+        slice.load::<T>(at, Acquire).expect("the page can be read"),
+        expected
+    );
     assert_fault(slice.store(value, at, Relaxed), at, 0);
     assert_fault(slice.store(value, at, Release), at, 0);
     assert_fault(slice.store(value, at, SeqCst), at, 0);
@@ -284,7 +297,10 @@ where
     assert_fault(slice.fetch_xor(value, at, SeqCst), at, 0);
     let exchanged = slice.compare_exchange(expected, value, at, SeqCst, SeqCst);
     assert_fault(exchanged, at, 0);
-    assert_eq!(slice.load::<T>(at, Acquire).unwrap(), expected);
+    assert_eq!(
+        slice.load::<T>(at, Acquire).expect("the page can be read"),
+        expected
+    );
 }
 
 #[test]
