@@ -10,8 +10,10 @@
 //! which give it an entry in the table of the fault guard where that is built in.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
-// Tools that must see each access (Miri, sanitizers) take the portable engine: `--cfg guest_memory_portable`.
+// Tools that must see each access (Miri, sanitizers) take the portable engine: `--cfg guest_memory_portable`. So do
+// targets whose addresses are shorter than the registers, in which the rest would be undefined.
 #[cfg(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -22,12 +24,17 @@ mod assembly;
 mod fill;
 mod guest_to_guest;
 #[cfg(any(
-    not(all(target_arch = "x86_64", target_feature = "sse2")),
+    not(all(
+        target_pointer_width = "64",
+        target_arch = "x86_64",
+        target_feature = "sse2"
+    )),
     miri,
     guest_memory_portable
 ))]
 mod pair;
 #[cfg(not(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -41,6 +48,7 @@ mod word;
 use core::mem::{MaybeUninit, transmute_copy};
 
 #[cfg(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -51,6 +59,7 @@ use assembly as engine;
 pub(crate) use fill::{fill, is_zero};
 pub(crate) use guest_to_guest::{Stuck, guest_to_guest};
 #[cfg(not(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -99,7 +108,7 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Resul
 /// `[src, src + size_of::<T>())` must be in a valid guest range, and any bytes must be a `T`.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
-    if size_of::<T>() == 2 * size_of::<u64>() && src.cast::<u64>().is_aligned() {
+    if size_of::<T>() == size_of::<[u64; 2]>() && src.cast::<u64>().is_aligned() {
         // SAFETY: the caller's range has this size and is aligned as just checked.
         let pair = unsafe { engine::load_pair(src) }?;
         // SAFETY: of the same size, and the caller says that any bytes are a `T`.

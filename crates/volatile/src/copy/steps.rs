@@ -9,6 +9,9 @@ use super::Fault;
 use super::engine::copy_bulk;
 use super::word::Word;
 
+/// Bytes that the bulk of any engine moves at most before it counts them.
+pub(super) const BLOCK: usize = 128;
+
 /// Which of the two sides is the guest's.
 pub(super) trait Direction {
     /// Returns a side that is the guest's.
@@ -90,7 +93,8 @@ pub(super) fn is_aligned(address: *const u8, size: usize) -> bool {
 /// # Safety
 ///
 /// As [`super::from_guest`], [`super::to_guest`] or [`super::guest_to_guest`], according to the direction; within the
-/// guest both sides must be aligned alike, and a target that overlaps the source must begin before it.
+/// guest both sides must be aligned alike, and a target that overlaps the source must begin [`BLOCK`] bytes before it,
+/// or further.
 #[inline(always)]
 pub(super) unsafe fn copy<D: Direction>(
     dst: *mut u8,

@@ -403,9 +403,8 @@ macro_rules! word_operations {
             let before = unsafe { <$word as Word>::compare_exchange(at, 1, 2) }.expect("no fault");
             assert_eq!(before, 0b1010);
             // SAFETY: as above.
-            let before =
-                unsafe { <$word as Word>::compare_exchange(at, 10, first) }.expect("no fault");
-            assert_eq!(before, 0b1010);
+            let before = unsafe { <$word as Word>::compare_exchange(at, 10, first) };
+            assert_eq!(before.expect("no fault"), 0b1010);
             // SAFETY: as above.
             let seen = unsafe { <$word as Word>::load(at) }.expect("no fault");
             assert_eq!(seen, first);

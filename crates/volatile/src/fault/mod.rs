@@ -38,6 +38,7 @@
 
 #[cfg(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -47,6 +48,7 @@
 mod linux;
 #[cfg(not(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -59,6 +61,7 @@ use std::io;
 
 #[cfg(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -68,6 +71,7 @@ use std::io;
 use linux as platform;
 #[cfg(not(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
