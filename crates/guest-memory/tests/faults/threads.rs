@@ -37,7 +37,7 @@ fn faults_of_one_thread_do_not_disturb_others() {
         let copier = scope.spawn(|| {
             let mut back = vec![0; 3 * page()];
             for round in 0..2000usize {
-                let data = vec![round as u8; 3 * page()];
+                let data = vec![round.to_le_bytes()[0]; 3 * page()];
                 long.write_slice(&data, START).unwrap();
                 long.read_slice(&mut back, START).unwrap();
                 assert_eq!(back, data);
