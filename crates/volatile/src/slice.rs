@@ -263,15 +263,12 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 slice.bitmap.mark_dirty(0, len_bytes);
                 Ok(len_bytes)
             }
-            Err(Stuck {
-                at,
-                completed,
-                touched,
-            }) => {
-                slice.bitmap.mark_dirty(touched.start, touched.len());
+            Err(Stuck { at, done, ahead }) => {
+                slice.bitmap.mark_dirty(done.start, done.len());
+                slice.bitmap.mark_dirty(ahead.start, ahead.len());
                 Err(Error::Fault {
                     addr: at,
-                    completed,
+                    completed: done.len(),
                     kind: last_kind(),
                 })
             }

@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Copies between two guest ranges that may overlap.
 //!
-//! Where both sides are aligned alike and the target does not begin within the source or close before it, words go
-//! straight over. Otherwise they go through a small buffer of the host's. So that no aligned word of either is torn, each read ends at a word
+//! Where both sides are aligned alike and the target does not begin within the source, words go straight over. Otherwise
+//! they go through a small buffer of the host's. So that no aligned word of either is torn, each read ends at a word
 //! boundary of the source and each write at one of the destination; what was read but does not fill a word of the
 //! destination stays in the buffer for the next write.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
 use core::ops::Range;
 
-use super::steps::{BLOCK, WithinGuest, copy};
+use super::steps::{WithinGuest, copy};
 use super::{Fault, from_guest, to_guest};
 
 /// Widest access that is never torn, in bytes.
 const WORD: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 512;
+/// Most that a bulk reads before it writes, in bytes. A target that begins less than that before the source goes through
+/// the buffer: a piece that stops half written, at a page, would have overwritten what must be read again.
+const PIECE: usize = 128;
 /// Room for a chunk and what the last write left over.
 const CAPACITY: usize = CHUNK + WORD;
 
 /// A copy that stopped at a page that cannot be accessed, on either side.
 #[derive(Debug)]
 pub(crate) struct Stuck {
-    /// Offset of a byte that could not be accessed: the first one, of the part where the copy stopped.
+    /// Offset of the first byte that was not copied, in the direction of the copy.
     pub(crate) at: usize,
-    /// Bytes that were copied: the first ones, or the last ones if the target begins within the source.
-    pub(crate) completed: usize,
-    /// Offsets outside of which nothing was written.
-    pub(crate) touched: Range<usize>,
+    /// Offsets of the bytes that were.
+    pub(crate) done: Range<usize>,
+    /// Offsets of more bytes that were written, ahead of the others.
+    pub(crate) ahead: Range<usize>,
 }
 
 /// Copies `len` bytes between two guest ranges, which may overlap: the result is as if the source
@@ -43,10 +46,9 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
         return unsafe { backwards(dst, src, len) };
     }
     let is_alike = (dst.addr() ^ src.addr()).is_multiple_of(WORD);
-    // A block that stops at a page is copied again, so it must not have overwritten what it was read from.
-    let is_close = src.addr().wrapping_sub(dst.addr()) < BLOCK;
+    let is_close = (1..PIECE).contains(&src.addr().wrapping_sub(dst.addr()));
     let copied = if is_alike && !is_close {
-        // SAFETY: the same contract; aligned alike, and a target that overlaps begins a block before the source.
+        // SAFETY: the same contract; aligned alike, and a target that overlaps begins before the source.
         unsafe { copy::<WithinGuest>(dst, src, len) }
     } else {
         // SAFETY: the same contract.
@@ -54,8 +56,8 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
     };
     copied.map_err(|Fault { completed }| Stuck {
         at: completed,
-        completed,
-        touched: 0..completed,
+        done: 0..completed,
+        ahead: 0..0,
     })
 }
 
@@ -116,8 +118,8 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
         unsafe { fetch(&mut buffer, place, src, read_start, read) }.map_err(
             |Fault { completed }| Stuck {
                 at: read_start.wrapping_add(completed),
-                completed: len.wrapping_sub(written),
-                touched: written..len,
+                done: written..len,
+                ahead: 0..0,
             },
         )?;
         read = read_start;
@@ -127,9 +129,9 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
         unsafe { put(dst, write_start, written, &buffer, first) }.map_err(
             |Fault { completed }| Stuck {
                 at: write_start.wrapping_add(completed),
-                completed: len.wrapping_sub(written),
-                // The start of this part, too.
-                touched: write_start..len,
+                done: written..len,
+                // The piece is written from its first byte on.
+                ahead: write_start..write_start.wrapping_add(completed),
             },
         )?;
         let held = write_start.wrapping_sub(read);

@@ -9,9 +9,6 @@ use super::Fault;
 use super::engine::copy_bulk;
 use super::word::Word;
 
-/// Bytes that the bulk of any engine moves at most before it counts them.
-pub(super) const BLOCK: usize = 128;
-
 /// Which of the two sides is the guest's.
 pub(super) trait Direction {
     /// Returns a side that is the guest's.
@@ -93,8 +90,8 @@ pub(super) fn is_aligned(address: *const u8, size: usize) -> bool {
 /// # Safety
 ///
 /// As [`super::from_guest`], [`super::to_guest`] or [`super::guest_to_guest`], according to the direction; within the
-/// guest both sides must be aligned alike, and a target that overlaps the source must begin [`BLOCK`] bytes before it,
-/// or further.
+/// guest both sides must be aligned alike, and a target that overlaps the source must begin 128 bytes before it
+/// or further, since the part that a bulk stops in is copied again.
 #[inline(always)]
 pub(super) unsafe fn copy<D: Direction>(
     dst: *mut u8,
