@@ -15,7 +15,7 @@ use crate::copy::assembly::guard::guarded_loop;
 ///
 /// `src` must be good for reads and `dst` for writes of `len` bytes. Others may access the side that is in a valid
 /// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin 128 bytes
-/// before it or further: less than a block, and the copy of one that stops could not be repeated.
+/// before it or further, as a block that stops is copied again.
 #[inline(always)]
 #[expect(
     clippy::extra_unused_type_parameters,
