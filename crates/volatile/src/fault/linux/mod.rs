@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::InstallError;
@@ -22,6 +22,9 @@ const SIGNALS: [libc::c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
 /// What was installed for each of [`SIGNALS`] before.
 static PREVIOUS: [OnceLock<libc::sigaction>; 2] = [OnceLock::new(), OnceLock::new()];
 
+/// Whether the handler of each of [`SIGNALS`] is in place.
+static IS_INSTALLED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
 /// Whether the handler that was installed before has gone since, so that the default action is due.
 static IS_GONE: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
@@ -31,11 +34,14 @@ thread_local! {
 }
 
 pub(super) fn last_kind() -> FaultKind {
+    // The handler wrote it behind the back of an access that says it only reads.
+    compiler_fence(Ordering::SeqCst);
     LAST_KIND.get()
 }
 
 pub(super) fn is_installed() -> bool {
-    PREVIOUS.iter().all(|previous| previous.get().is_some())
+    // Relaxed: nothing is published with it, the handlers are the kernel's.
+    IS_INSTALLED.iter().all(|done| done.load(Ordering::Relaxed))
 }
 
 pub(super) fn install() -> Result<(), InstallError> {
@@ -44,9 +50,10 @@ pub(super) fn install() -> Result<(), InstallError> {
     if table::is_empty() {
         return Err(InstallError::NoTable);
     }
-    for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
-        if previous.get().is_none() {
+    for ((signal, previous), done) in SIGNALS.into_iter().zip(&PREVIOUS).zip(&IS_INSTALLED) {
+        if !done.load(Ordering::Relaxed) {
             install_for(signal, previous).map_err(InstallError::Handler)?;
+            done.store(true, Ordering::Relaxed);
         }
     }
     Ok(())
