@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What can go wrong when volatile memory is accessed.
 
+use crate::fault_kind::FaultKind;
+
 /// Error of an access to volatile memory. Offsets count from the start of the memory accessed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +65,16 @@ pub enum Error {
         /// Bytes that the window has.
         actual: usize,
     },
+    /// A page of the memory could not be accessed.
+    #[error("memory fault at offset {addr:#x} after {completed} bytes: {kind}")]
+    Fault {
+        /// Offset of the first byte that could not be accessed.
+        addr: usize,
+        /// Bytes that were moved before.
+        completed: usize,
+        /// What the operating system said.
+        kind: FaultKind,
+    },
     /// The stream on the other side failed before any byte was moved.
     #[cfg(feature = "std")]
     #[error("stream failed")]
@@ -111,6 +123,14 @@ mod tests {
             (
                 Error::ReadOnly { addr: 0x40 },
                 "write at offset 0x40 of read-only memory",
+            ),
+            (
+                Error::Fault {
+                    addr: 0x1000,
+                    completed: 12,
+                    kind: FaultKind::System,
+                },
+                "memory fault at offset 0x1000 after 12 bytes: a system call could not access the memory",
             ),
         ];
         for (error, message) in table {

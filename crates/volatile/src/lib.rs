@@ -34,7 +34,8 @@
 //! * [`ByteValued`]: types that are plain bytes; [`endian`] has integers of a fixed byte order.
 #![cfg_attr(
     feature = "std",
-    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination."
+    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination, for",
+    doc = "  one slice or many at once; [`ReadVolatileAt`], [`WriteVolatileAt`]: files at an offset."
 )]
 //!
 //! # Valid guest range
@@ -62,6 +63,8 @@
 //!   [`VolatileSlice::store`] are, as their ordering says.
 //! * Whatever is written through this crate's methods is marked in the slice's bitmap, after the
 //!   data. What is written through a raw pointer or a reference that was handed out is not seen.
+//! * A stream access says how many bytes moved, also when it fails, and goes on at the byte after the
+//!   last one. Several slices are one system call and no allocation.
 //! * Out of bounds, overflow, misalignment and writes to read-only memory are errors.
 //!
 //! # Mixed sizes
@@ -101,6 +104,7 @@ mod byte_valued;
 mod copy;
 pub mod endian;
 mod error;
+mod fault_kind;
 #[cfg(feature = "std")]
 pub mod io;
 mod memory;
@@ -125,6 +129,7 @@ pub mod bytes {
 pub mod volatile_memory {
     pub use crate::array::VolatileArrayRef;
     pub use crate::error::{Error, Result};
+    pub use crate::fault_kind::FaultKind;
     pub use crate::memory::{VolatileMemory, compute_offset};
     pub use crate::ptr_guard::{PtrGuard, PtrGuardMut};
     pub use crate::reference::VolatileRef;
@@ -137,9 +142,10 @@ pub use bytes::*;
 pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
 #[cfg(feature = "std")]
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[doc(inline)]
 pub use volatile_memory::{
-    Error as VolatileMemoryError, MmapInfo, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
-    VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice, compute_offset,
+    Error as VolatileMemoryError, FaultKind, MmapInfo, PtrGuard, PtrGuardMut,
+    Result as VolatileMemoryResult, VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice,
+    compute_offset,
 };

@@ -226,6 +226,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         }
     }
 
+    /// Where the span stands in a slice, in bytes.
+    pub(crate) const OFFSET_OF_SPAN: usize = core::mem::offset_of!(Self, span);
+
     #[inline(always)]
     pub(crate) fn span(&self) -> &HostSpan<'a> {
         &self.span

@@ -13,7 +13,7 @@ use crate::byte_valued::ByteValued;
 use crate::copy;
 use crate::error::{Error, Result};
 #[cfg(feature = "std")]
-use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
+use crate::io::{ReadVolatile, WriteVolatile, at_most, fault_after, retry_interrupted};
 use crate::memory::atomic_at;
 use crate::slice::VolatileSlice;
 
@@ -162,10 +162,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        at_most(
-            target.len(),
-            retry_interrupted(|| src.read_volatile(&mut target))?,
-        )
+        let step = retry_interrupted(|| src.read_volatile(&mut target));
+        let came = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(target.len(), came)
     }
 
     /// Reads exactly `count` bytes from `src` into `[addr, addr + count)`.
@@ -184,7 +183,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        src.read_exact_volatile(&mut target)
+        let done = src.read_exact_volatile(&mut target);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Writes once from `[addr, ..)` to `dst`, at most `count` bytes; returns how many went.
@@ -202,10 +202,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
             return Ok(0);
         }
         let source = self.subslice(addr, count)?;
-        at_most(
-            source.len(),
-            retry_interrupted(|| dst.write_volatile(&source))?,
-        )
+        let step = retry_interrupted(|| dst.write_volatile(&source));
+        let went = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(source.len(), went)
     }
 
     /// Writes exactly `[addr, addr + count)` to `dst`.
@@ -223,7 +222,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         if count == 0 {
             return Ok(());
         }
-        dst.write_all_volatile(&self.subslice(addr, count)?)
+        let done = dst.write_all_volatile(&self.subslice(addr, count)?);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Returns how many of `wanted` bytes there are from `addr` on; none is an error unless none is
