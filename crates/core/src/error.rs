@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use guest_memory_bitmap::BitmapSlice;
-use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
+use guest_memory_volatile::{FaultKind, VolatileMemoryError, VolatileSlice};
 
 use crate::address::Address;
 use crate::guest_address::GuestAddress;
@@ -56,6 +56,16 @@ pub enum Error {
         completed: usize,
         /// Why it failed.
         source: VolatileMemoryError,
+    },
+    /// A page of the memory could not be accessed.
+    #[error("memory fault at gpa {address} after {completed} bytes: {kind}")]
+    Fault {
+        /// Guest address of the first byte that could not be accessed.
+        address: GuestAddress,
+        /// Bytes that were moved before.
+        completed: usize,
+        /// What the operating system said.
+        kind: FaultKind,
     },
     /// The rest of the access cannot be reached, for another reason than that there is no memory.
     #[error("{operation} of {length} bytes at gpa {address} stopped after {completed} bytes")]
@@ -169,6 +179,18 @@ impl Request {
             ),
             #[cfg(feature = "std")]
             VolatileMemoryError::IOError(cause) if completed == 0 => return Error::IOError(cause),
+            VolatileMemoryError::Fault {
+                completed: more,
+                kind,
+                ..
+            } => {
+                let completed = completed.saturating_add(more);
+                return Error::Fault {
+                    address: address.unchecked_add(completed as u64),
+                    completed,
+                    kind,
+                };
+            }
             other => (completed, other),
         };
         Error::Access {
@@ -267,6 +289,38 @@ mod tests {
             cause.to_string(),
             "host address 0x11 is not aligned to 4 bytes"
         );
+    }
+
+    #[test]
+    fn a_fault_names_the_guest_address_of_its_byte() {
+        let request = Request {
+            operation: Operation::Write,
+            address: GuestAddress(0x1ff8),
+            length: 32,
+        };
+        let cause = || VolatileMemoryError::Fault {
+            addr: 0x77,
+            completed: 3,
+            kind: FaultKind::Beyond,
+        };
+        let fault = request.failed(16, cause());
+        assert!(matches!(
+            fault,
+            Error::Fault {
+                address: GuestAddress(0x200b),
+                completed: 19,
+                kind: FaultKind::Beyond
+            }
+        ));
+        assert_eq!(
+            fault.to_string(),
+            "memory fault at gpa 0x200b after 19 bytes: there is no page behind the mapping"
+        );
+        // Without an address there is none to tell.
+        assert!(matches!(
+            Error::from(cause()),
+            Error::VolatileMemory(VolatileMemoryError::Fault { completed: 3, .. })
+        ));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) trait Reach<'m>: Copy {
     fn guest_address(self, addr: Self::Address) -> GuestAddress;
 }
 
-/// Writes `Bytes` in terms of the functions in `access`; `$reach` makes the [`Reach`] of `self`.
+/// Writes `Bytes` in terms of the functions in `access` and `stream`; `$reach` makes the [`Reach`] of `self`.
 macro_rules! bytes_by_reach {
     ($address:ty, $reach:path) => {
         type E = $crate::error::Error;
@@ -88,7 +88,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -101,7 +101,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_exact_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_exact_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -114,7 +114,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_volatile_to($reach(self), addr, dst, count)
         }
 
         #[cfg(feature = "std")]
@@ -127,7 +127,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_all_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_all_volatile_to($reach(self), addr, dst, count)
         }
 
         #[inline(always)]

@@ -89,7 +89,7 @@ pub use guest_memory::{
     Operation, Permissions, Result as GuestMemoryResult,
 };
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder};
@@ -100,7 +100,7 @@ pub use region::{
 };
 #[doc(inline)]
 pub use volatile_memory::{
-    Error as VolatileMemoryError, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
+    Error as VolatileMemoryError, FaultKind, PtrGuard, PtrGuardMut, Result as VolatileMemoryResult,
     VolatileArrayRef, VolatileMemory, VolatileRef, VolatileSlice,
 };
 

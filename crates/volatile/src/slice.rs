@@ -39,6 +39,13 @@ pub struct VolatileSlice<'a, B = ()> {
     bitmap: B,
 }
 
+// Address and length come first, as documented.
+const _: () = {
+    assert!(VolatileSlice::<'_, ()>::OFFSET_OF_SPAN == 0);
+    assert!(HostSpan::OFFSET_OF_BASE == 0);
+    assert!(HostSpan::OFFSET_OF_LEN == size_of::<*mut u8>());
+};
+
 impl<'a> VolatileSlice<'a, ()> {
     /// Makes a slice of `size` bytes at `addr`, whose writes are not tracked.
     ///
