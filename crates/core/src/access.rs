@@ -11,12 +11,11 @@ use core::sync::atomic::Ordering;
 use guest_memory_volatile::{
     AtomicAccess, ByteValued, VolatileMemoryError, VolatileMemoryResult, VolatileSlice,
 };
-#[cfg(feature = "std")]
-use guest_memory_volatile::{ReadVolatile, WriteVolatile};
 
 use crate::error::{Error, Operation, Request, Result};
 use crate::permissions::Permissions;
 use crate::reach::Reach;
+use crate::walk::{permissions, walk};
 
 #[inline(always)]
 pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
@@ -108,84 +107,6 @@ pub(crate) fn load<'m, T: Reach<'m>, V: AtomicAccess>(
         .map_err(|cause| request(target, Operation::Load, addr, length).failed(0, cause))
 }
 
-#[cfg(feature = "std")]
-pub(crate) fn read_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
-    target: T,
-    addr: T::Address,
-    src: &mut F,
-    count: usize,
-) -> Result<usize> {
-    walk(
-        target,
-        Operation::ReadFromStream,
-        addr,
-        count,
-        0,
-        |slice, done| short_or_failed(slice.read_volatile_from(0, src, slice.len()), done),
-    )
-}
-
-#[cfg(feature = "std")]
-pub(crate) fn read_exact_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
-    target: T,
-    addr: T::Address,
-    src: &mut F,
-    count: usize,
-) -> Result<()> {
-    let completed = walk(
-        target,
-        Operation::ReadFromStream,
-        addr,
-        count,
-        0,
-        |slice, _| {
-            slice
-                .read_exact_volatile_from(0, src, slice.len())
-                .map(|()| slice.len())
-        },
-    );
-    all(end_of_stream(completed)?, count)
-}
-
-#[cfg(feature = "std")]
-pub(crate) fn write_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
-    target: T,
-    addr: T::Address,
-    dst: &mut F,
-    count: usize,
-) -> Result<usize> {
-    walk(
-        target,
-        Operation::WriteToStream,
-        addr,
-        count,
-        0,
-        |slice, done| short_or_failed(slice.write_volatile_to(0, dst, slice.len()), done),
-    )
-}
-
-#[cfg(feature = "std")]
-pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
-    target: T,
-    addr: T::Address,
-    dst: &mut F,
-    count: usize,
-) -> Result<()> {
-    let completed = walk(
-        target,
-        Operation::WriteToStream,
-        addr,
-        count,
-        0,
-        |slice, _| {
-            slice
-                .write_all_volatile_to(0, dst, slice.len())
-                .map(|()| slice.len())
-        },
-    );
-    all(end_of_stream(completed)?, count)
-}
-
 /// What the long path of an object returns. The short path would keep its object in memory with an error that is
 /// returned through its address.
 type Boxed<T> = core::result::Result<T, Box<Error>>;
@@ -230,7 +151,7 @@ fn write_walking<'m, T: Reach<'m>>(
     addr: T::Address,
     done: usize,
 ) -> Result<usize> {
-    walk(
+    walk_on(
         target,
         Operation::Write,
         addr,
@@ -281,7 +202,7 @@ fn read_walking<'m, T: Reach<'m>>(
     addr: T::Address,
     done: usize,
 ) -> Result<usize> {
-    walk(
+    walk_on(
         target,
         Operation::Read,
         addr,
@@ -322,8 +243,8 @@ fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Addres
 /// Gives `step` one slice after the other, from the byte after `done` on and with the bytes done so far, until it takes
 /// less than a slice.
 ///
-/// Memory that ends after the first byte ends the walk; anything else that goes wrong is an error.
-fn walk<'m, T: Reach<'m>>(
+/// Memory that ends after the first byte ends the access; anything else that goes wrong is an error.
+fn walk_on<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -332,30 +253,17 @@ fn walk<'m, T: Reach<'m>>(
     mut step: impl FnMut(&VolatileSlice<'m, T::Bitmap>, usize) -> VolatileMemoryResult<usize>,
 ) -> Result<usize> {
     let mut completed = done;
-    let left = length.saturating_sub(done);
-    if left == 0 {
-        return Ok(completed);
-    }
-    let request = || request(target, operation, addr, length);
-    // Past the last address there is no memory, which ends the walk as a hole does.
-    let Some(start) = T::after(addr, done) else {
+    // Past the last address there is no memory, which ends the access as a hole does.
+    let start = T::after(addr, done).filter(|_| done < length);
+    let Some(start) = start else {
         return Ok(completed);
     };
-    for slice in target.slices(start, left, permissions(operation))? {
-        let slice = match slice {
-            Ok(slice) => request().check_length(slice, completed)?,
-            Err(Error::InvalidGuestAddress(_) | Error::GuestAddressOverflow) if completed > 0 => {
-                break;
-            }
-            // No slice at all, with the operation that was meant.
-            Err(Error::Access { source, .. }) if completed == 0 => {
-                return Err(request().failed(0, source));
-            }
-            Err(cause) => return Err(request().interrupted(completed, cause)),
-        };
-        let moved = step(&slice, completed).map_err(|cause| request().failed(completed, cause))?;
+    let request = request(target, operation, addr, length);
+    for slice in walk(target, start, request, done)? {
+        let slice = slice?;
+        let moved = step(&slice, completed).map_err(|cause| request.failed(completed, cause))?;
         completed = completed.saturating_add(moved);
-        if completed >= length || moved < slice.len() {
+        if moved < slice.len() {
             break;
         }
     }
@@ -387,7 +295,8 @@ fn whole_or_why<'m, T: Reach<'m>>(
     }
 }
 
-fn request<'m, T: Reach<'m>>(
+/// Describes an access for its errors.
+pub(crate) fn request<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -400,18 +309,9 @@ fn request<'m, T: Reach<'m>>(
     }
 }
 
-/// Returns what an operation needs.
-fn permissions(operation: Operation) -> Permissions {
-    match operation {
-        Operation::Read | Operation::Load | Operation::WriteToStream => Permissions::Read,
-        Operation::Write | Operation::Store | Operation::ReadFromStream => Permissions::Write,
-        Operation::Slice => Permissions::No,
-    }
-}
-
 /// Makes an error of a count that fell short.
 #[inline(always)]
-fn all(completed: usize, expected: usize) -> Result<()> {
+pub(crate) fn all(completed: usize, expected: usize) -> Result<()> {
     if completed == expected {
         return Ok(());
     }
@@ -419,42 +319,4 @@ fn all(completed: usize, expected: usize) -> Result<()> {
         expected,
         completed,
     })
-}
-
-/// Makes a failure of a stream that moved bytes before a short count; its next call will fail again.
-#[cfg(feature = "std")]
-fn short_or_failed(
-    step: VolatileMemoryResult<usize>,
-    completed: usize,
-) -> VolatileMemoryResult<usize> {
-    match step {
-        Err(VolatileMemoryError::IOError(_)) if completed > 0 => Ok(0),
-        other => other,
-    }
-}
-
-/// Tells the end of a stream, which is a short count, from its failure.
-#[cfg(feature = "std")]
-fn end_of_stream(result: Result<usize>) -> Result<usize> {
-    match result {
-        Err(Error::IOError(cause)) if is_end(&cause) => Ok(0),
-        Err(Error::Access {
-            completed,
-            source: VolatileMemoryError::IOError(cause),
-            ..
-        }) if is_end(&cause) => Ok(completed),
-        other => other,
-    }
-}
-
-/// Says whether an error only states that a stream ended, as the exact reads and writes do.
-///
-/// One that has more to tell is a failure, whatever its kind.
-#[cfg(feature = "std")]
-fn is_end(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{UnexpectedEof, WriteZero};
-
-    matches!(error.kind(), UnexpectedEof | WriteZero)
-        && error.get_ref().is_none()
-        && error.raw_os_error().is_none()
 }

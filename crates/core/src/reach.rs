@@ -47,7 +47,7 @@ pub(crate) trait Reach<'m>: Copy {
     fn guest_address(self, addr: Self::Address) -> GuestAddress;
 }
 
-/// Writes `Bytes` in terms of the functions in `access`; `$reach` makes the [`Reach`] of `self`.
+/// Writes `Bytes` in terms of the functions in `access` and `stream`; `$reach` makes the [`Reach`] of `self`.
 macro_rules! bytes_by_reach {
     ($address:ty, $reach:path) => {
         type E = $crate::error::Error;
@@ -99,7 +99,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -112,7 +112,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_exact_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_exact_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -125,7 +125,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_volatile_to($reach(self), addr, dst, count)
         }
 
         #[cfg(feature = "std")]
@@ -138,7 +138,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_all_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_all_volatile_to($reach(self), addr, dst, count)
         }
 
         #[inline(always)]

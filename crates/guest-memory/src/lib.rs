@@ -91,7 +91,7 @@ pub use guest_memory::{
     Operation, Permissions, Result as GuestMemoryResult,
 };
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder};

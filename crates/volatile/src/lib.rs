@@ -34,7 +34,8 @@
 //! * [`ByteValued`]: types that are plain bytes; [`endian`] has integers of a fixed byte order.
 #![cfg_attr(
     feature = "std",
-    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination."
+    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination, for",
+    doc = "  one slice or many at once; [`ReadVolatileAt`], [`WriteVolatileAt`]: files at an offset."
 )]
 //!
 //! # Valid guest range
@@ -68,6 +69,8 @@
 //!   data. What is written through a raw pointer or a reference that was handed out is not seen.
 //! * Out of bounds, overflow, misalignment and writes to read-only memory are errors. A page that cannot be accessed is one
 //!   as well with the feature `fault-guard` and its handlers installed; else it is the operating system's signal.
+//! * A stream access says how many bytes moved, also when it fails, and goes on at the byte after the
+//!   last one. Several slices are one system call and no allocation.
 //!
 //! # Mixed sizes
 //!
@@ -155,7 +158,7 @@ pub use bytes::*;
 pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
 #[cfg(feature = "std")]
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[doc(inline)]
 pub use volatile_memory::{
     Error as VolatileMemoryError, FaultKind, MmapInfo, PtrGuard, PtrGuardMut,

@@ -45,6 +45,13 @@ pub struct VolatileSlice<'a, B = ()> {
     bitmap: B,
 }
 
+// Address and length come first, as documented.
+const _: () = {
+    assert!(VolatileSlice::<'_, ()>::OFFSET_OF_SPAN == 0);
+    assert!(HostSpan::OFFSET_OF_BASE == 0);
+    assert!(HostSpan::OFFSET_OF_LEN == size_of::<*mut u8>());
+};
+
 impl<'a> VolatileSlice<'a, ()> {
     /// Makes a slice of `size` bytes at `addr`, whose writes are not tracked.
     ///
@@ -331,6 +338,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
             None => wanted, // Elements without a size always fit.
         }
     }
+
+    /// Where the span stands in a slice, in bytes.
+    pub(crate) const OFFSET_OF_SPAN: usize = core::mem::offset_of!(Self, span);
 
     #[inline(always)]
     pub(crate) fn span(&self) -> &HostSpan<'a> {

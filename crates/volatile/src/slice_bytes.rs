@@ -6,7 +6,7 @@ use guest_memory_bitmap::BitmapSlice;
 use crate::byte_valued::ByteValued;
 use crate::error::{Error, Result};
 #[cfg(feature = "std")]
-use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
+use crate::io::{ReadVolatile, WriteVolatile, at_most, fault_after, retry_interrupted};
 use crate::slice::VolatileSlice;
 
 impl<B: BitmapSlice> VolatileSlice<'_, B> {
@@ -119,10 +119,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        at_most(
-            target.len(),
-            retry_interrupted(|| src.read_volatile(&mut target))?,
-        )
+        let step = retry_interrupted(|| src.read_volatile(&mut target));
+        let came = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(target.len(), came)
     }
 
     /// Reads exactly `count` bytes from `src` into `[addr, addr + count)`.
@@ -141,7 +140,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        src.read_exact_volatile(&mut target)
+        let done = src.read_exact_volatile(&mut target);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Writes once from `[addr, ..)` to `dst`, at most `count` bytes; returns how many went.
@@ -159,10 +159,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
             return Ok(0);
         }
         let source = self.subslice(addr, count)?;
-        at_most(
-            source.len(),
-            retry_interrupted(|| dst.write_volatile(&source))?,
-        )
+        let step = retry_interrupted(|| dst.write_volatile(&source));
+        let went = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(source.len(), went)
     }
 
     /// Writes exactly `[addr, addr + count)` to `dst`.
@@ -180,7 +179,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         if count == 0 {
             return Ok(());
         }
-        dst.write_all_volatile(&self.subslice(addr, count)?)
+        let done = dst.write_all_volatile(&self.subslice(addr, count)?);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Returns how many of `wanted` bytes there are from `addr` on; none is an error unless none is

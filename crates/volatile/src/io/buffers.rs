@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Empty, Sink, Write};
 
 use guest_memory_bitmap::BitmapSlice;
 
-use super::{ReadVolatile, WriteVolatile};
+use super::{ReadVolatile, ReadVolatileAt, WriteVolatile};
 use crate::error::Result;
 use crate::slice::VolatileSlice;
 
@@ -72,6 +72,29 @@ impl WriteVolatile for Cursor<Vec<u8>> {
         let count = bytes.write_volatile(buf)?;
         self.write_all(&bytes)?;
         Ok(count)
+    }
+}
+
+/// Reads the bytes from the offset on.
+impl ReadVolatileAt for [u8] {
+    fn read_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &mut VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<usize> {
+        let (_, mut rest) = self.split_at(position(offset, self.len()));
+        rest.read_volatile(buf)
+    }
+}
+
+/// Reads the bytes from the offset on.
+impl ReadVolatileAt for Vec<u8> {
+    fn read_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &mut VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<usize> {
+        self.as_slice().read_volatile_at(buf, offset)
     }
 }
 
