@@ -3,6 +3,7 @@
 //!
 //! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
 //!   those of `vm-memory`, so that both sides do exactly the same.
+//! * [`vectored`] is what only this library does in one call.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
@@ -25,6 +26,7 @@ pub mod places;
 pub mod report;
 pub mod statistics;
 pub mod theirs;
+pub mod vectored;
 
 /// Ends the program when an access fails that cannot.
 ///

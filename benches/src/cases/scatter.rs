@@ -8,7 +8,8 @@ use memfd::MemfdOptions;
 use super::MEMORY_LEN;
 use crate::limit::Window;
 use crate::measure::{Limit, Runner};
-use crate::{compare, failed, pair, places};
+use crate::vectored::read_at_once;
+use crate::{compare, failed, pair, places, theirs};
 
 /// Segments of one read.
 const SEGMENT_COUNT: u64 = 64;
@@ -27,6 +28,17 @@ pub(super) fn files(runner: &mut Runner) {
             runner,
             format!("64 reads from a file, {len_bytes} B each"),
             [scatter::read_each](memory, &file, &places, len_bytes),
+            Some(Limit {
+                what: "one preadv",
+                run: &mut |count| window.read_file(&file, &places, len_bytes, count),
+            }),
+        );
+        runner.compare(
+            &format!("64-segment read from a file, {len_bytes} B each"),
+            &mut |count| read_at_once(&memory.ours, &file, &places, len_bytes, count),
+            &mut |count| {
+                theirs::scatter::read_each(&memory.theirs, &file, &places, len_bytes, count)
+            },
             Some(Limit {
                 what: "one preadv",
                 run: &mut |count| window.read_file(&file, &places, len_bytes, count),

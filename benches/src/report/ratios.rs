@@ -8,9 +8,8 @@ use crate::measure::Row;
 use crate::statistics::geometric_mean;
 
 /// Cases that wait for what this library does not have yet.
-const NOT_MEASURED_YET: [&str; 4] = [
+const NOT_MEASURED_YET: [&str; 3] = [
     "access through the atomic map by a device thread with a reader handle of its own",
-    "a 64-segment scatter read from a file in one system call",
     "prefault of 4 GiB by several threads",
     "harvest of a few dirty pages through a summary level, into a reused buffer",
 ];
