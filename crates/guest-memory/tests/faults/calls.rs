@@ -93,9 +93,25 @@ const BY_ADDRESS: &[AddressCall] = table! { AddressCall:
         |m: M<'_>, a: A| m.read_exact_volatile_from(a, &mut Cursor::new([5u8; 300]), 300);
 };
 
+/// Calls by guest address that read from memory into a stream.
+const INTO_STREAMS: &[AddressCall] = table! { AddressCall:
+    "write_volatile_to bytes", 300, 1 =>
+        |m: M<'_>, a: A| m.write_volatile_to(a, &mut &mut [0u8; 300][..], 300);
+    "write_all_volatile_to bytes", 300, 1 =>
+        |m: M<'_>, a: A| m.write_all_volatile_to(a, &mut &mut [0u8; 300][..], 300);
+    "write_volatile_to a vector", 300, 1 =>
+        |m: M<'_>, a: A| m.write_volatile_to(a, &mut Vec::new(), 300);
+    "write_all_volatile_to a vector", 300, 1 =>
+        |m: M<'_>, a: A| m.write_all_volatile_to(a, &mut Vec::new(), 300);
+    "write_volatile_to a cursor", 300, 1 =>
+        |m: M<'_>, a: A| m.write_volatile_to(a, &mut Cursor::new(&mut [0u8; 300][..]), 300);
+    "write_all_volatile_to a cursor on a vector", 300, 1 =>
+        |m: M<'_>, a: A| m.write_all_volatile_to(a, &mut Cursor::new(Vec::new()), 300);
+};
+
 /// Returns the calls by guest address.
 pub(crate) fn by_address() -> impl Iterator<Item = &'static AddressCall> {
-    BY_ADDRESS.iter()
+    BY_ADDRESS.iter().chain(INTO_STREAMS)
 }
 
 /// Calls on a slice.

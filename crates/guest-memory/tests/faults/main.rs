@@ -18,5 +18,6 @@ mod huge_pages;
 mod mapping;
 mod overlaps;
 mod processes;
+mod streams;
 mod threads;
 mod truncation;
