@@ -24,6 +24,15 @@ pub(crate) struct AddressCall {
     pub(crate) run: fn(&Memory, GuestAddress) -> GuestMemoryResult<()>,
 }
 
+impl AddressCall {
+    /// Says whether it is one transfer of a stream, which ends with a short count where it comes to a page.
+    pub(crate) fn is_one_transfer(&self) -> bool {
+        ["read_volatile_from", "write_volatile_to"]
+            .iter()
+            .any(|form| self.name.starts_with(form))
+    }
+}
+
 /// A call on a slice of just the bytes that it touches.
 pub(crate) struct SliceCall {
     pub(crate) name: &'static str,

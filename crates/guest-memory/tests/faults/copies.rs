@@ -99,11 +99,9 @@ fn writes_by_address_stop_at_a_page_without_access() {
     writes_stop_at_the_hole("write", |memory, bytes, at| {
         memory.write(bytes, address(at)).map(drop)
     });
-    writes_stop_at_the_hole("read_volatile_from", |memory, mut bytes, at| {
+    writes_stop_at_the_hole("read_exact_volatile_from", |memory, mut bytes, at| {
         let count = bytes.len();
-        memory
-            .read_volatile_from(address(at), &mut bytes, count)
-            .map(drop)
+        memory.read_exact_volatile_from(address(at), &mut bytes, count)
     });
 }
 

@@ -130,7 +130,7 @@ impl Holed {
         region.get_mmap().bitmap().is_addr_set(at)
     }
 
-    fn take_dirty(&self) -> Vec<u64> {
+    pub(crate) fn take_dirty(&self) -> Vec<u64> {
         let region = self.memory.find_region(START).unwrap();
         region.get_mmap().bitmap().get_and_reset()
     }

@@ -46,6 +46,8 @@ fn a_file_read_into_a_page_without_access_is_a_fault() {
         .memory()
         .read_exact_volatile_from(at, &mut file_of(&[5; 200]), 100);
     assert_eq!(fault("read_exact_volatile_from", told), (at.0, 0, System));
+    // After a system call that failed the whole slice counts as written.
+    holed.take_dirty();
     holed.check(0..0, &"reads of a file");
 }
 
@@ -86,14 +88,17 @@ fn an_exact_read_of_a_file_counts_the_bytes_before_the_page() {
             (at.0 + before as u64, before, System)
         );
         holed.expect(hole().start - before, &vec![5; before]);
-        holed.check(hole().start - before..hole().start, &before);
+        assert!((1..=before).all(|back| holed.is_marked(hole().start - back)));
+        holed.take_dirty();
         let mut slice = holed.slice(hole().start - before..hole().start + 700 - before);
         let told = file_of(&[5; 800]).read_exact_volatile(&mut slice);
         assert_eq!(
             slice_fault("read_exact_volatile", told),
             (before, before, System)
         );
-        holed.check(hole().start - before..hole().start, &before);
+        assert!((1..=before).all(|back| holed.is_marked(hole().start - back)));
+        holed.take_dirty();
+        holed.check(0..0, &before);
     }
 }
 

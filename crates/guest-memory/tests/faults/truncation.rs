@@ -105,7 +105,13 @@ fn a_call_across_the_new_end_of_the_file_counts_the_bytes_before_it() {
     for call in by_address() {
         for before in befores(call.len, call.alignment) {
             let at = GuestAddress(end - before as u64);
-            let told = fault(call.name, (call.run)(&memory, at));
+            let told = (call.run)(&memory, at);
+            if before > 0 && call.is_one_transfer() {
+                // What came before the page is a short count.
+                assert!(told.is_ok(), "{} at {at}: {told:?}", call.name);
+                continue;
+            }
+            let told = fault(call.name, told);
             assert_eq!(told, (end, before, Beyond), "{} at {at}", call.name);
         }
     }
