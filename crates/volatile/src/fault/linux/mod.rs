@@ -27,6 +27,8 @@ thread_local! {
 }
 
 pub(super) fn last_kind() -> FaultKind {
+    // The assembly of a load is declared to write nothing, so that without this a value from before could be taken.
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::Acquire);
     LAST_KIND.get()
 }
 
