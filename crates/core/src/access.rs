@@ -120,6 +120,7 @@ pub(crate) fn read_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
         Operation::ReadFromStream,
         addr,
         count,
+        0,
         |slice, done| short_or_failed(slice.read_volatile_from(0, src, slice.len()), done),
     )
 }
@@ -136,6 +137,7 @@ pub(crate) fn read_exact_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
         Operation::ReadFromStream,
         addr,
         count,
+        0,
         |slice, _| {
             slice
                 .read_exact_volatile_from(0, src, slice.len())
@@ -157,6 +159,7 @@ pub(crate) fn write_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
         Operation::WriteToStream,
         addr,
         count,
+        0,
         |slice, done| short_or_failed(slice.write_volatile_to(0, dst, slice.len()), done),
     )
 }
@@ -168,11 +171,18 @@ pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
     dst: &mut F,
     count: usize,
 ) -> Result<()> {
-    let completed = walk(target, Operation::WriteToStream, addr, count, |slice, _| {
-        slice
-            .write_all_volatile_to(0, dst, slice.len())
-            .map(|()| slice.len())
-    });
+    let completed = walk(
+        target,
+        Operation::WriteToStream,
+        addr,
+        count,
+        0,
+        |slice, _| {
+            slice
+                .write_all_volatile_to(0, dst, slice.len())
+                .map(|()| slice.len())
+        },
+    );
     all(end_of_stream(completed)?, count)
 }
 
@@ -188,9 +198,46 @@ fn unboxed<T>(result: Boxed<T>) -> Result<T> {
 #[cold]
 #[inline(never)]
 fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
-    walk(target, Operation::Write, addr, buf.len(), |slice, done| {
-        slice.write(buf.get(done..).unwrap_or_default(), 0)
-    })
+    let mut done = 0usize;
+    while done < buf.len() {
+        match write_first(target, buf.get(done..).unwrap_or_default(), addr, done) {
+            Some(moved) => done = done.saturating_add(moved),
+            None => return write_walking(target, buf, addr, done),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes the start of `rest`, as much as one slice holds, after `done` bytes; nothing if that is no simple matter.
+#[inline(always)]
+fn write_first<'m, T: Reach<'m>>(
+    target: T,
+    rest: &[u8],
+    addr: T::Address,
+    done: usize,
+) -> Option<usize> {
+    let slice = target.first(T::after(addr, done)?, rest.len(), Permissions::Write)?;
+    let part = rest.get(..slice.len())?;
+    slice.poke_slice(part, 0).then_some(part.len())
+}
+
+/// Writes what is left after `done` bytes by the longest path, which finds out why something cannot be written.
+#[cold]
+#[inline(never)]
+fn write_walking<'m, T: Reach<'m>>(
+    target: T,
+    buf: &[u8],
+    addr: T::Address,
+    done: usize,
+) -> Result<usize> {
+    walk(
+        target,
+        Operation::Write,
+        addr,
+        buf.len(),
+        done,
+        |slice, done| slice.write(buf.get(done..).unwrap_or_default(), 0),
+    )
 }
 
 #[cold]
@@ -202,9 +249,46 @@ fn write_slice_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Addres
 #[cold]
 #[inline(never)]
 fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
-    walk(target, Operation::Read, addr, buf.len(), |slice, done| {
-        slice.read(buf.get_mut(done..).unwrap_or_default(), 0)
-    })
+    let mut done = 0usize;
+    while done < buf.len() {
+        match read_first(target, buf.get_mut(done..).unwrap_or_default(), addr, done) {
+            Some(moved) => done = done.saturating_add(moved),
+            None => return read_walking(target, buf, addr, done),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads the start of `rest`, as much as one slice holds, after `done` bytes; nothing if that is no simple matter.
+#[inline(always)]
+fn read_first<'m, T: Reach<'m>>(
+    target: T,
+    rest: &mut [u8],
+    addr: T::Address,
+    done: usize,
+) -> Option<usize> {
+    let slice = target.first(T::after(addr, done)?, rest.len(), Permissions::Read)?;
+    let part = rest.get_mut(..slice.len())?;
+    slice.peek_slice(part, 0).then_some(part.len())
+}
+
+/// Reads what is left after `done` bytes by the longest path, which finds out why something cannot be read.
+#[cold]
+#[inline(never)]
+fn read_walking<'m, T: Reach<'m>>(
+    target: T,
+    buf: &mut [u8],
+    addr: T::Address,
+    done: usize,
+) -> Result<usize> {
+    walk(
+        target,
+        Operation::Read,
+        addr,
+        buf.len(),
+        done,
+        |slice, done| slice.read(buf.get_mut(done..).unwrap_or_default(), 0),
+    )
 }
 
 #[cold]
@@ -235,8 +319,8 @@ fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Addres
     Ok(value)
 }
 
-/// Gives `step` one slice after the other, with the bytes done so far, until it takes less than a
-/// slice.
+/// Gives `step` one slice after the other, from the byte after `done` on and with the bytes done so far, until it takes
+/// less than a slice.
 ///
 /// Memory that ends after the first byte ends the walk; anything else that goes wrong is an error.
 fn walk<'m, T: Reach<'m>>(
@@ -244,14 +328,20 @@ fn walk<'m, T: Reach<'m>>(
     operation: Operation,
     addr: T::Address,
     length: usize,
+    done: usize,
     mut step: impl FnMut(&VolatileSlice<'m, T::Bitmap>, usize) -> VolatileMemoryResult<usize>,
 ) -> Result<usize> {
-    let mut completed = 0usize;
-    if length == 0 {
+    let mut completed = done;
+    let left = length.saturating_sub(done);
+    if left == 0 {
         return Ok(completed);
     }
     let request = || request(target, operation, addr, length);
-    for slice in target.slices(addr, length, permissions(operation))? {
+    // Past the last address there is no memory, which ends the walk as a hole does.
+    let Some(start) = T::after(addr, done) else {
+        return Ok(completed);
+    };
+    for slice in target.slices(start, left, permissions(operation))? {
         let slice = match slice {
             Ok(slice) => request().check_length(slice, completed)?,
             Err(Error::InvalidGuestAddress(_) | Error::GuestAddressOverflow) if completed > 0 => {

@@ -66,6 +66,20 @@ impl RegionIndex {
         (offset <= last.wrapping_sub(*start)).then_some((number, offset))
     }
 
+    /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
+    #[inline(always)]
+    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(usize, u64)> {
+        let last_offset = count.checked_sub(1)?;
+        let offset = addr.wrapping_sub(self.first_start);
+        if offset <= self.first_len_less_one {
+            return (last_offset <= self.first_len_less_one.wrapping_sub(offset))
+                .then_some((0, offset));
+        }
+        let (number, offset) = self.find(addr)?;
+        let last = *self.lasts.get(number)?;
+        (last_offset <= last.wrapping_sub(addr)).then_some((number, offset))
+    }
+
     /// Returns the number of the last region that starts at `addr` or below; below all regions one that none has.
     #[inline(never)]
     fn number_by_search(&self, addr: u64) -> usize {
@@ -149,6 +163,27 @@ mod tests {
                     .map(|number| (number, addr - bounds[number].0));
                 assert_eq!(found(&index, addr), expected, "{addr} in {bounds:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_span_is_found_if_one_region_has_all_of_it() {
+        let index = index(&[(5, 9), (10, 14), (20, u64::MAX)]);
+        for (addr, count, expected) in [
+            (5, 0, None),
+            (5, 5, Some((0, 0))),
+            (5, 6, None),
+            (9, 1, Some((0, 4))),
+            (9, 2, None),
+            (10, 5, Some((1, 0))),
+            (12, 4, None),
+            (15, 1, None),
+            (20, u64::MAX - 19, Some((2, 0))),
+            (21, u64::MAX - 19, None),
+            (u64::MAX, 1, Some((2, u64::MAX - 20))),
+            (u64::MAX, u64::MAX, None),
+        ] {
+            assert_eq!(index.find_span(addr, count), expected, "{addr} {count}");
         }
     }
 

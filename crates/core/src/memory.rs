@@ -57,6 +57,17 @@ pub trait GuestMemory {
         Some((region, region.to_region_addr(addr)?))
     }
 
+    /// Returns the region with all of `[addr, addr + count)` in it, and where in it; an empty range is in none.
+    #[inline]
+    fn to_region_span(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Option<(&Self::R, MemoryRegionAddress)> {
+        let (region, start) = self.to_region_addr(addr)?;
+        (count > 0 && room(region, start, count) == count).then_some((region, start))
+    }
+
     /// Says whether there is memory at `addr`.
     fn address_in_range(&self, addr: GuestAddress) -> bool {
         self.find_region(addr).is_some()

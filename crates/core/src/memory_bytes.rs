@@ -4,6 +4,7 @@
 use guest_memory_bitmap::BS;
 use guest_memory_volatile::VolatileSlice;
 
+use crate::address::Address;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
@@ -34,6 +35,21 @@ impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
         access: Permissions,
     ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
         self.0.single_slice(addr, count, access)
+    }
+
+    #[inline(always)]
+    fn first(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        self.0.first_slice(addr, count, access)
+    }
+
+    #[inline(always)]
+    fn after(addr: GuestAddress, count: usize) -> Option<GuestAddress> {
+        addr.checked_add(count as u64)
     }
 
     fn slices(

@@ -23,6 +23,17 @@ pub(crate) trait Reach<'m>: Copy {
         access: Permissions,
     ) -> Option<VolatileSlice<'m, Self::Bitmap>>;
 
+    /// Returns a slice of the start of the access, not empty, if one can be found at once.
+    fn first(
+        self,
+        addr: Self::Address,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>>;
+
+    /// Returns the address so many bytes on, if there is one.
+    fn after(addr: Self::Address, count: usize) -> Option<Self::Address>;
+
     /// Walks over the slices that together are the access; one that cannot be had is an error and
     /// the last.
     fn slices(

@@ -9,16 +9,13 @@
 
 use core::ops::Range;
 
-use super::steps::{WithinGuest, copy};
+use super::steps::{BLOCK, WithinGuest, copy};
 use super::{Fault, from_guest, to_guest};
 
 /// Widest access that is never torn, in bytes.
 const WORD: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 512;
-/// Most that a bulk reads before it writes, in bytes. A target that begins less than that before the source goes through
-/// the buffer: a piece that stops half written, at a page, would have overwritten what must be read again.
-const PIECE: usize = 128;
 /// Room for a chunk and what the last write left over.
 const CAPACITY: usize = CHUNK + WORD;
 
@@ -46,7 +43,8 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
         return unsafe { backwards(dst, src, len) };
     }
     let is_alike = (dst.addr() ^ src.addr()).is_multiple_of(WORD);
-    let is_close = (1..PIECE).contains(&src.addr().wrapping_sub(dst.addr()));
+    // A block that stops at a page is copied again, so it must not have overwritten what it was read from.
+    let is_close = (1..BLOCK).contains(&src.addr().wrapping_sub(dst.addr()));
     let copied = if is_alike && !is_close {
         // SAFETY: the same contract; aligned alike, and a target that overlaps begins before the source.
         unsafe { copy::<WithinGuest>(dst, src, len) }

@@ -9,6 +9,9 @@ use super::Fault;
 use super::engine::copy_bulk;
 use super::word::Word;
 
+/// Bytes that the bulk of any engine moves at most before it counts them.
+pub(super) const BLOCK: usize = 128;
+
 /// Which of the two sides is the guest's.
 pub(super) trait Direction {
     /// Returns a side that is the guest's.
@@ -90,29 +93,33 @@ pub(super) fn is_aligned(address: *const u8, size: usize) -> bool {
 /// # Safety
 ///
 /// As [`super::from_guest`], [`super::to_guest`] or [`super::guest_to_guest`], according to the direction; within the
-/// guest both sides must be aligned alike, and a target that overlaps the source must begin 128 bytes before it
-/// or further, since the part that a bulk stops in is copied again.
+/// guest both sides must be aligned alike, and a target that overlaps the source must begin [`BLOCK`] bytes before it,
+/// or further.
 #[inline(always)]
 pub(super) unsafe fn copy<D: Direction>(
     dst: *mut u8,
     src: *const u8,
     len: usize,
 ) -> Result<(), Fault> {
-    if len > 16 && is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
+    if len <= 16 {
+        // SAFETY: the same contract.
+        return unsafe { copy_short::<D>(dst, src, len) };
+    }
+    if is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
         // SAFETY: the same contract; aligned to 8 and a multiple of 8, as just checked.
         return unsafe { copy_words::<D>(dst, src, len) };
     }
     // SAFETY: the same contract.
-    unsafe { copy_other::<D>(dst, src, len) }
+    unsafe { copy_uneven::<D>(dst, src, len) }
 }
 
-/// As [`copy`], apart.
+/// As [`copy_sized`], apart.
 ///
 /// # Safety
 ///
 /// As [`copy`].
 #[inline(never)]
-unsafe fn copy_other<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+unsafe fn copy_short<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: the same contract.
     unsafe { copy_sized::<D>(dst, src, len) }
 }

@@ -27,8 +27,8 @@ const STRING_LEN: usize = 1024;
 /// # Safety
 ///
 /// `src` must be good for reads and `dst` for writes of `len` bytes. Others may access the side that is in a valid
-/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin 128 bytes
-/// before it or further, as a block that stops is copied again.
+/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin
+/// [`BLOCK`](crate::copy::steps::BLOCK) bytes before it, or further.
 #[inline(always)]
 #[expect(
     clippy::extra_unused_type_parameters,
