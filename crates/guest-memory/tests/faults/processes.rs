@@ -106,6 +106,8 @@ fn signals_that_are_sent_do_what_they_did() {
     assert_exits("sent SIGSEGV, ignored", 0, &["survived"]);
     assert_exits("sent SIGBUS, ignored", 0, &["survived"]);
     assert_exits("sent to a handler before", 7, &["foreign SIGSEGV"]);
+    assert_killed("news of a lost page", libc::SIGBUS);
+    assert_exits("news of a lost page, ignored", 0, &["survived"]);
 }
 
 #[test]

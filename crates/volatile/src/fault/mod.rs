@@ -32,7 +32,9 @@
 //!   [`get_atomic_ref`](crate::VolatileMemory::get_atomic_ref), slices made by an unsafe method;
 //! * in a thread that blocks SIGBUS or SIGSEGV: the kernel ends the process before any handler;
 //! * once another handler was installed over these and does not call them;
-//! * of a copy of this crate in another dynamic library: each copy has its own table and its own handlers.
+//! * of a copy of this crate in another dynamic library: each copy has its own table and its own handlers;
+//! * that were compiled into another dynamic library or program than this crate itself, as with Rust's `dylib`: short
+//!   accesses stand where they are called, and each library has a table, but only that of [`install`]'s is known.
 //!
 //! System calls on such a page fail with `EFAULT`, which is reported as the same error without any of this.
 

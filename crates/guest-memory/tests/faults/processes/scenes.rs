@@ -86,6 +86,14 @@ pub(super) fn play(name: &str) {
             handlers::ignore(SIGBUS);
             installed(|| send(SIGBUS));
         }
+        "news of a lost page" => {
+            handlers::be_default(SIGBUS);
+            installed(send_news_of_a_lost_page);
+        }
+        "news of a lost page, ignored" => {
+            handlers::ignore(SIGBUS);
+            installed(send_news_of_a_lost_page);
+        }
         "sent to a handler before" => {
             handlers::install(SIGSEGV, handlers::tell_and_exit, 0);
             installed(|| send(SIGSEGV));
@@ -186,6 +194,33 @@ fn send_and_sleep(signal: i32) {
     // SAFETY: no preconditions.
     unsafe { libc::kill(process, signal) };
     thread::sleep(Duration::from_millis(200));
+}
+
+/// Sends what the kernel sends, to those who want to know early, about a page that nobody has accessed.
+fn send_news_of_a_lost_page() {
+    const BUS_MCEERR_AO: i32 = 5;
+    // SAFETY: a plain C struct; all zeroes is a valid value of each of its fields.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_MCEERR_AO;
+    // SAFETY: no preconditions.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: no preconditions.
+    let thread = unsafe { libc::gettid() };
+    // To the thread itself, as only that may claim to be the kernel.
+    // SAFETY: reads the signal's description, which is initialised.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            process,
+            thread,
+            SIGBUS,
+            &raw const info,
+        )
+    };
+    assert_eq!(sent, 0);
+    thread::sleep(Duration::from_millis(200));
+    println!("survived");
 }
 
 #[expect(unconditional_recursion, reason = "that is the scene")]

@@ -16,6 +16,9 @@ use crate::fault_kind::FaultKind;
 mod context;
 mod table;
 
+/// Code of a SIGBUS about a page that is lost but was not accessed. Not in the libc crate for every C library.
+const BUS_MCEERR_AO: libc::c_int = 5;
+
 /// Both signals that a page which cannot be accessed raises.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
 
@@ -133,7 +136,6 @@ fn kind(signal: libc::c_int, code: libc::c_int) -> Option<FaultKind> {
     const SEGV_ACCERR: libc::c_int = 2;
     const BUS_ADRERR: libc::c_int = 2;
     const BUS_MCEERR_AR: libc::c_int = 4;
-    const BUS_MCEERR_AO: libc::c_int = 5;
     match (signal, code) {
         // Sent by a process, or a page that is lost but was not accessed.
         (_, ..=0) | (libc::SIGBUS, BUS_MCEERR_AO) => None,
@@ -173,7 +175,7 @@ unsafe fn hand_on(
     if flags & libc::SA_RESETHAND != 0 {
         note_gone();
     }
-    let is_sent = code <= 0;
+    let is_sent = code <= 0 || (signal == libc::SIGBUS && code == BUS_MCEERR_AO);
     match handler {
         libc::SIG_IGN if is_sent => {}
         // The kernel does not let a process ignore a fault either.
