@@ -320,3 +320,6 @@ readers!(
 writers!(write_fd, writev_fd: File, &File, OwnedFd, BorrowedFd<'_>, PipeWriter, ChildStdin);
 writers!(send_socket, sendmsg_socket: TcpStream, &TcpStream, UnixStream, &UnixStream);
 positioned!(File, OwnedFd, BorrowedFd<'_>);
+
+#[cfg(test)]
+mod tests;

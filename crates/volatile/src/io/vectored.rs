@@ -225,3 +225,6 @@ impl Progress {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
