@@ -41,8 +41,11 @@ pub struct GuestRegionMmap<B = ()> {
     //
     // 1. `view` was taken from the memory of `mapping`, which this region keeps.
     // 2. `guest_base + size - 1` does not overflow.
+    // 3. `size_bytes` is the size of `mapping`.
     /// A copy of the mapping's, so that an access need not follow the `Arc`.
     view: View,
+    /// Likewise; a view of memory that cannot be read has no bytes.
+    size_bytes: usize,
     guest_base: GuestAddress,
     mapping: Arc<MmapRegion<B>>,
 }
@@ -63,6 +66,7 @@ impl<B: Bitmap> GuestRegionMmap<B> {
         guest_base.0.checked_add(last_offset)?;
         Some(Self {
             view: mapping.view(),
+            size_bytes: mapping.size(),
             guest_base,
             mapping,
         })
@@ -127,7 +131,7 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
     #[inline]
     fn len(&self) -> GuestUsize {
         // Lossless: `usize` has at most 64 bits on every target.
-        self.mapping.size() as GuestUsize
+        self.size_bytes as GuestUsize
     }
 
     #[inline]
