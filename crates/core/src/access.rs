@@ -244,7 +244,7 @@ fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Addres
 /// less than a slice.
 ///
 /// Memory that ends after the first byte ends the access; anything else that goes wrong is an error.
-fn walk_on<'m, T: Reach<'m>>(
+pub(crate) fn walk_on<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
@@ -273,7 +273,7 @@ fn walk_on<'m, T: Reach<'m>>(
 /// Finds the slice of an atomic access by the long way, or why it has none of its own.
 #[cold]
 #[inline(never)]
-fn whole_or_why<'m, T: Reach<'m>>(
+pub(crate) fn whole_or_why<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,

@@ -128,6 +128,10 @@ pub enum Operation {
     Load,
     /// A value was to be stored atomically.
     Store,
+    /// A value was to be changed atomically.
+    Update,
+    /// Bytes were to be filled with one value.
+    Fill,
     /// Bytes were to be read from a stream into the memory.
     ReadFromStream,
     /// Bytes were to be written from the memory to a stream.
@@ -143,6 +147,8 @@ impl fmt::Display for Operation {
             Self::Write => "write",
             Self::Load => "atomic load",
             Self::Store => "atomic store",
+            Self::Update => "atomic update",
+            Self::Fill => "fill",
             Self::ReadFromStream => "read from a stream",
             Self::WriteToStream => "write to a stream",
             Self::Slice => "slice",

@@ -103,6 +103,7 @@ mod access;
 mod address;
 mod address_space;
 mod bytes;
+mod bytes_ext;
 mod collection;
 mod error;
 mod file_offset;
@@ -118,11 +119,13 @@ mod region_bytes;
 mod slice_iterator;
 #[cfg(feature = "std")]
 mod stream;
+mod update;
 mod walk;
 
 pub use address::{Address, AddressValue};
 pub use address_space::GuestAddressSpace;
 pub use bytes::Bytes;
+pub use bytes_ext::BytesExt;
 pub use collection::{GuestRegionCollection, GuestRegionCollectionError, RegionFromRange};
 pub use error::{Error as GuestMemoryError, Operation, Result as GuestMemoryResult};
 pub use file_offset::FileOffset;

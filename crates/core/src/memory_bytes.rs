@@ -6,11 +6,13 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::address::Address;
 use crate::bytes::Bytes;
+use crate::bytes_ext::BytesExt;
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
 use crate::io_memory::IoMemory;
 use crate::permissions::Permissions;
 use crate::reach::{Reach, bytes_by_reach};
+use crate::update::bytes_ext_by_reach;
 
 /// A memory, reached into by guest addresses.
 struct InMemory<'m, M: ?Sized>(&'m M);
@@ -68,4 +70,8 @@ impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
 
 impl<M: IoMemory + ?Sized> Bytes<GuestAddress> for M {
     bytes_by_reach!(GuestAddress, InMemory);
+}
+
+impl<M: IoMemory + ?Sized> BytesExt<GuestAddress> for M {
+    bytes_ext_by_reach!(GuestAddress, InMemory);
 }

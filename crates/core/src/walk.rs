@@ -67,7 +67,11 @@ where
 pub(crate) fn permissions(operation: Operation) -> Permissions {
     match operation {
         Operation::Read | Operation::Load | Operation::WriteToStream => Permissions::Read,
-        Operation::Write | Operation::Store | Operation::ReadFromStream => Permissions::Write,
+        Operation::Write
+        | Operation::Store
+        | Operation::Update
+        | Operation::Fill
+        | Operation::ReadFromStream => Permissions::Write,
         Operation::Slice => Permissions::No,
     }
 }

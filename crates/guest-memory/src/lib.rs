@@ -125,7 +125,7 @@ pub mod bitmap {
 
 /// Access by address, and the types that can be accessed.
 pub mod bytes {
-    pub use guest_memory_core::Bytes;
+    pub use guest_memory_core::{Bytes, BytesExt};
     pub use guest_memory_volatile::bytes::*;
 }
 
