@@ -116,7 +116,9 @@ pub mod guest_memory {
 
 /// Streams into and out of guest memory.
 pub mod io {
-    pub use guest_memory_volatile::io::{ReadVolatile, WriteVolatile};
+    pub use guest_memory_volatile::io::{
+        At, ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt,
+    };
 }
 
 /// Memory mapped by the operating system.
@@ -140,7 +142,7 @@ pub mod region {
 /// Windows on memory that others write.
 pub mod volatile_memory {
     pub use guest_memory_volatile::volatile_memory::{
-        Error, PtrGuard, PtrGuardMut, Result, VolatileArrayRef, VolatileMemory, VolatileRef,
-        VolatileSlice, compute_offset,
+        Error, FaultKind, PtrGuard, PtrGuardMut, Result, VolatileArrayRef, VolatileMemory,
+        VolatileRef, VolatileSlice, compute_offset,
     };
 }
