@@ -3,6 +3,10 @@
 //!
 //! The test of the library's own streams (`socket_streams`) holds that they land where they belong. This one shows that
 //! such a test can fail.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests may unwrap as tests do"
+)]
 
 #[path = "../../crates/guest-memory/tests/delivery/mod.rs"]
 #[expect(dead_code, reason = "the interruptions are for the other test")]

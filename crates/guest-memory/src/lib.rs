@@ -38,6 +38,8 @@
 //!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
 //! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
 //!   slice.
+//! * [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers that guest memory is filled from and written to;
+//!   [`io::At`] is a file from an offset on.
 //! * [`GuestMemory`], [`GuestMemoryRegion`]: the traits to write devices against, and to implement
 //!   for a memory of your own.
 //! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and
@@ -54,6 +56,7 @@
 //! * Every write through a method of this library is in the dirty bitmap, after the data. Raw
 //!   pointers and references that were handed out are the caller's to mark.
 //! * Memory that is mapped read-only refuses writes with an error.
+//! * A stream over several regions goes on at the byte after the last one; an error says how many bytes were done.
 //!
 //! # What it does not do
 //!

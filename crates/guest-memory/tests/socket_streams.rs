@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A socket whose peer delivers bytes in dribs and drabs, over three regions: every byte lands where it belongs and
 //! every count is true, whatever interrupts the calls between.
+#![cfg(all(feature = "mmap", target_os = "linux"))]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests may unwrap as tests do"
+)]
 #![expect(unsafe_code, reason = "sends signals to a thread")]
 
 mod delivery;

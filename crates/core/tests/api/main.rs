@@ -9,5 +9,6 @@
 mod access;
 mod foreign;
 mod region_defaults;
+mod stream_batches;
 mod streams;
 mod toy;
