@@ -60,6 +60,8 @@ macro_rules! with_type {
     };
 }
 
+pub(crate) use with_type;
+
 /// Applies one operation to the subject and to the model and compares what they answer. What the
 /// memory holds afterwards is for the caller to compare ([`Span::compare`](crate::model::Span)).
 ///
@@ -178,7 +180,7 @@ fn up_to(model: &Model, at: u64, len: usize) -> Result<usize, Refusal> {
 }
 
 /// What the model expects of an access that is all or fails.
-fn exactly(model: &Model, at: u64, len: usize) -> Result<(), Refusal> {
+pub(crate) fn exactly(model: &Model, at: u64, len: usize) -> Result<(), Refusal> {
     let completed = up_to(model, at, len)?;
     if completed == len {
         Ok(())
@@ -190,7 +192,7 @@ fn exactly(model: &Model, at: u64, len: usize) -> Result<(), Refusal> {
     }
 }
 
-fn atomically(model: &Model, at: u64, width: Width) -> Result<(), Refusal> {
+pub(crate) fn atomically(model: &Model, at: u64, width: Width) -> Result<(), Refusal> {
     if model.find(at).is_none() {
         Err(Refusal::Unmapped(at))
     } else if model.holds_atomic(at, width.size()) {
@@ -201,7 +203,7 @@ fn atomically(model: &Model, at: u64, width: Width) -> Result<(), Refusal> {
 }
 
 /// Compares a result with the model's; an error goes to `examine`.
-fn settle<V: PartialEq + Debug, E: Debug>(
+pub(crate) fn settle<V: PartialEq + Debug, E: Debug>(
     result: Result<V, E>,
     expected: Result<V, Refusal>,
     examine: &impl Fn(&E, Refusal) -> Result<(), String>,
@@ -226,7 +228,7 @@ fn filled(buf: &[u8], model: &Model, at: u64) -> Result<(), String> {
     }
 }
 
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(crate) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     std::array::from_fn(|index| bytes[index])
 }
 

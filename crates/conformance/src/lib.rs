@@ -27,6 +27,7 @@
 //!
 //! * [`bitmap::check`]: any [`Bitmap`](guest_memory_bitmap::Bitmap), made for a length;
 //! * [`bytes::check`]: any [`Bytes`](guest_memory_core::Bytes) over one contiguous range;
+//! * [`bytes_ext::check`]: any [`BytesExt`](guest_memory_core::BytesExt), likewise;
 //! * [`region::check`]: any [`GuestMemoryRegion`](guest_memory_core::GuestMemoryRegion), made for a
 //!   start and a length;
 //! * [`memory::check`]: any [`GuestMemory`](guest_memory_core::GuestMemory), made for a list of
@@ -34,7 +35,7 @@
 //!
 //! Each has a twin named `check_with` that takes a [`Config`]: the number of cases, the page size,
 //! whether dirty pages are tracked at all, and the granule that ranges come in. The single
-//! operations of `bytes` and `memory`, the [`model`] and the [`place`]s are open too, for scripts
+//! operations of `bytes`, `bytes_ext` and `memory`, the [`model`] and the [`place`]s are open too, for scripts
 //! that come from elsewhere (a fuzzer).
 //!
 //! # What is not covered
@@ -46,6 +47,7 @@
 mod access;
 pub mod bitmap;
 pub mod bytes;
+pub mod bytes_ext;
 mod config;
 pub mod memory;
 pub mod model;

@@ -2,7 +2,7 @@
 //! The suite for a whole [`GuestMemory`].
 //!
 //! What it holds a memory made of a sorted list of ranges to, beside all that
-//! [`bytes`] asks of its accesses, here across borders of regions and into holes:
+//! [`bytes`] and [`bytes_ext`] ask of its accesses, here across borders of regions and into holes:
 //!
 //! * `num_regions`, `iter` and `last_addr` agree with the list; `find_region`, `to_region_addr`,
 //!   `address_in_range` and `check_address` find the range that holds an address, or nothing;
@@ -10,6 +10,7 @@
 //!   mapped, whatever lies between;
 //! * `get_slice` stays in one region or fails; `get_slices` gives every byte up to the first hole, in
 //!   order, then one error if bytes are missing, then nothing;
+//! * bytes copied from one slice to another arrive as if read first, and are dirty;
 //! * `try_access` visits the same pieces, with the right counts;
 //! * an access that starts in a hole fails with its address; one that runs into a hole says how far
 //!   it came; the regions' bitmaps are dirty where something was written and nowhere else.
@@ -25,10 +26,13 @@ use proptest::prelude::*;
 
 use crate::access::Refusal;
 use crate::bytes::{self, raw_operation};
+use crate::bytes_ext::{self, raw_extended};
 use crate::config::{Config, Tracking, expect_eq, guarded};
 use crate::model::Model;
 use crate::place::{Map, Spot, count, range_len, spot};
 use crate::region;
+
+mod slices;
 
 /// A method of the memory with its arguments but for the address.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ use crate::region;
 pub enum Call {
     /// A method of [`Bytes`](guest_memory_core::Bytes).
     Access(bytes::Call),
+    /// A method of [`BytesExt`](guest_memory_core::BytesExt).
+    Extended(bytes_ext::Call),
     /// `find_region`, `to_region_addr`, `address_in_range`, `check_address`, `get_host_address`.
     Find,
     CheckRange {
@@ -55,6 +61,11 @@ pub enum Call {
     },
     TryAccess {
         count: usize,
+    },
+    /// Copies from the slice there to the one so many bytes further on, or back.
+    CopySlice {
+        count: usize,
+        distance: i64,
     },
 }
 
@@ -139,6 +150,7 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
     let first_start = prop_oneof![1 => Just(0u64), 1 => 0u64..1 << 33];
     let at_top = proptest::option::of(range_len(page_size));
     let ranges = (first_start, vec((gap, range_len(page_size)), 1..5), at_top);
+    let distance = prop_oneof![-24i64..=24, -512i64..=512];
     let call = prop_oneof![
         2 => Just(Call::Find),
         2 => count(page_size).prop_map(|len| Call::CheckRange { len }),
@@ -146,9 +158,15 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
         2 => count(page_size).prop_map(|count| Call::GetSlice { count }),
         2 => count(page_size).prop_map(|count| Call::GetSlices { count }),
         1 => count(page_size).prop_map(|count| Call::TryAccess { count }),
+        2 => (count(page_size), distance)
+            .prop_map(|(count, distance)| Call::CopySlice { count, distance }),
     ];
     let access = raw_operation(page_size).prop_map(|(spot, call)| (spot, Call::Access(call)));
-    let raw = vec(prop_oneof![2 => (spot(), call), 3 => access], 1..24);
+    let extended = raw_extended(page_size).prop_map(|(spot, call)| (spot, Call::Extended(call)));
+    let raw = vec(
+        prop_oneof![2 => (spot(), call), 3 => access, 2 => extended],
+        1..24,
+    );
     (ranges, raw).prop_map(move |((first_start, rest, at_top), raw)| {
         let ranges = lay_out(config, first_start, &rest, at_top);
         let map = Map::new(&ranges, page_size);
@@ -258,6 +276,10 @@ pub fn apply<M: GuestMemory>(
             let operation = bytes::Operation { at, call };
             bytes::apply(&operation, memory, &GuestAddress, model, &examine)
         }
+        Call::Extended(call) => {
+            let operation = bytes_ext::Operation { at, call };
+            bytes_ext::apply(&operation, memory, &GuestAddress, model, &examine)
+        }
         Call::Find => find(memory, address, model),
         Call::CheckRange { len } => check_range(memory, address, len, model),
         Call::CheckedOffset { offset } => {
@@ -267,9 +289,13 @@ pub fn apply<M: GuestMemory>(
             expect_eq("checked_offset", found, expected.map(GuestAddress))?;
             Ok(expected.is_some())
         }
-        Call::GetSlice { count } => get_slice(memory, address, count, model),
-        Call::GetSlices { count } => get_slices(memory, address, count, model),
-        Call::TryAccess { count } => try_access(memory, address, count, model),
+        Call::GetSlice { count } => slices::get_slice(memory, address, count, model),
+        Call::GetSlices { count } => slices::get_slices(memory, address, count, model),
+        Call::TryAccess { count } => slices::try_access(memory, address, count, model),
+        Call::CopySlice { count, distance } => {
+            let target = GuestAddress(at.wrapping_add_signed(distance));
+            slices::copy_slice(memory, address, target, count, model)
+        }
     }
 }
 
@@ -329,134 +355,6 @@ fn check_range<M: GuestMemory>(
         expect_eq("check_range of IoMemory", found, expected)?;
     }
     Ok(expected)
-}
-
-fn get_slice<M: GuestMemory>(
-    memory: &M,
-    address: GuestAddress,
-    count: usize,
-    model: &Model,
-) -> Result<bool, String> {
-    let in_one_range = match model.pieces(address.0, count)[..] {
-        [] => count == 0,
-        [(_, _, len)] => len == count,
-        _ => false,
-    };
-    match memory.get_slice(address, count) {
-        Ok(slice) if in_one_range => {
-            expect_eq("the length of the slice", slice.len(), count)?;
-            Ok(true)
-        }
-        Ok(slice) => Err(format!(
-            "get_slice returned {} bytes, expected an error",
-            slice.len()
-        )),
-        Err(_) if !in_one_range || model.find(address.0).is_none() => Ok(false),
-        Err(error) => Err(format!(
-            "get_slice returned {error:?}, expected {count} bytes"
-        )),
-    }
-}
-
-/// The pieces of an access as (address of the first byte in the host, length in bytes).
-type Pieces = Vec<(*const u8, usize)>;
-
-fn expected_pieces<M: GuestMemory>(
-    memory: &M,
-    address: GuestAddress,
-    count: usize,
-    model: &Model,
-) -> Result<Pieces, String> {
-    let mut pieces = Vec::new();
-    let mut next = address.0;
-    for (_, _, len) in model.pieces(address.0, count) {
-        let slice = memory.get_slice(GuestAddress(next), len);
-        let slice = slice.map_err(|error| format!("get_slice of a piece: {error:?}"))?;
-        pieces.push((slice.ptr_guard().as_ptr(), len));
-        next = next.wrapping_add(len as u64);
-    }
-    Ok(pieces)
-}
-
-fn get_slices<M: GuestMemory>(
-    memory: &M,
-    address: GuestAddress,
-    count: usize,
-    model: &Model,
-) -> Result<bool, String> {
-    let expected = expected_pieces(memory, address, count, model)?;
-    let is_all_mapped = model.mapped(address.0, count) == count;
-
-    let mut found = Pieces::new();
-    let mut slices = GuestMemory::get_slices(memory, address, count);
-    let mut error = None;
-    for slice in slices.by_ref() {
-        match slice {
-            Ok(slice) if error.is_none() => found.push((slice.ptr_guard().as_ptr(), slice.len())),
-            Ok(slice) => return Err(format!("get_slices gave {slice:?} after an error")),
-            Err(_) if error.is_some() => return Err("get_slices gave two errors".into()),
-            Err(reason) => error = Some(reason),
-        }
-    }
-    if slices.next().is_some() {
-        return Err("get_slices went on after its end".into());
-    }
-    expect_eq("the pieces of get_slices", found, expected.clone())?;
-    if count > 0 || error.is_none() {
-        expect_eq(
-            "get_slices without an error",
-            error.is_none(),
-            is_all_mapped,
-        )?;
-    }
-
-    let access = Permissions::ReadWrite;
-    let Ok(slices) = IoMemory::get_slices(memory, address, count, access) else {
-        expect_eq(
-            "get_slices of IoMemory without an error",
-            false,
-            is_all_mapped,
-        )?;
-        return Ok(false);
-    };
-    let found: Pieces = slices
-        .map_while(|slice| {
-            slice
-                .ok()
-                .map(|slice| (slice.ptr_guard().as_ptr(), slice.len()))
-        })
-        .collect();
-    expect_eq("the pieces of get_slices of IoMemory", found, expected)?;
-    Ok(is_all_mapped)
-}
-
-fn try_access<M: GuestMemory>(
-    memory: &M,
-    address: GuestAddress,
-    count: usize,
-    model: &Model,
-) -> Result<bool, String> {
-    let mut expected = Vec::new();
-    let mut done = 0;
-    for (index, offset, len) in model.pieces(address.0, count) {
-        let start = model.spans()[index].start();
-        expected.push((done, len, offset as u64, GuestAddress(start)));
-        done += len;
-    }
-    let mut found = Vec::new();
-    let result = memory.try_access(count, address, |done, len, offset, region| {
-        found.push((done, len, offset.0, region.start_addr()));
-        Ok(len)
-    });
-    expect_eq("the pieces of try_access", found, expected)?;
-    match result {
-        Ok(total) => {
-            expect_eq("the count of try_access", total, done)?;
-            Ok(true)
-        }
-        Err(_) if done == 0 => Ok(false),
-        Err(error) => Err(format!("try_access returned {error:?}, expected {done}")),
-    }
 }
 
 /// Checks that an error says what the model knows.

@@ -128,16 +128,20 @@ pub enum Operation {
     Load,
     /// A value was to be stored atomically.
     Store,
-    /// A value was to be changed atomically.
-    Update,
-    /// Bytes were to be filled with one value.
-    Fill,
     /// Bytes were to be read from a stream into the memory.
     ReadFromStream,
     /// Bytes were to be written from the memory to a stream.
     WriteToStream,
     /// A slice was to be handed out.
     Slice,
+    /// A value was to be exchanged atomically if it is the expected one.
+    CompareExchange,
+    /// A value was to be changed atomically.
+    ReadModifyWrite,
+    /// Bytes were to be written, all the same.
+    Fill,
+    /// Bytes were to be compared with zero.
+    IsZero,
 }
 
 impl fmt::Display for Operation {
@@ -147,11 +151,13 @@ impl fmt::Display for Operation {
             Self::Write => "write",
             Self::Load => "atomic load",
             Self::Store => "atomic store",
-            Self::Update => "atomic update",
-            Self::Fill => "fill",
             Self::ReadFromStream => "read from a stream",
             Self::WriteToStream => "write to a stream",
             Self::Slice => "slice",
+            Self::CompareExchange => "atomic compare-exchange",
+            Self::ReadModifyWrite => "atomic read-modify-write",
+            Self::Fill => "fill",
+            Self::IsZero => "search for a byte that is not zero",
         })
     }
 }

@@ -69,6 +69,7 @@
 //!   type.
 //! * [`IoMemory`]: memory as a device sees it, where an access needs [`Permissions`]. Every
 //!   [`GuestMemory`] is one, and every one has [`Bytes<GuestAddress>`](Bytes).
+//! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, wherever there are [`Bytes`] of this crate.
 //! * [`GuestAddressSpace`]: a handle from which a device gets the memory of the moment.
 //!
 //! # Guarantees
@@ -102,11 +103,13 @@ extern crate alloc;
 mod access;
 mod address;
 mod address_space;
+mod atomically;
 mod bytes;
 mod bytes_ext;
 mod collection;
 mod error;
 mod file_offset;
+mod fill;
 mod guest_address;
 mod index;
 mod io_memory;
@@ -119,7 +122,6 @@ mod region_bytes;
 mod slice_iterator;
 #[cfg(feature = "std")]
 mod stream;
-mod update;
 mod walk;
 
 pub use address::{Address, AddressValue};

@@ -6,13 +6,12 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::address::Address;
 use crate::bytes::Bytes;
-use crate::bytes_ext::BytesExt;
+use crate::bytes_ext::{BytesExt, bytes_ext_by_reach};
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
 use crate::io_memory::IoMemory;
 use crate::permissions::Permissions;
 use crate::reach::{Reach, bytes_by_reach};
-use crate::update::bytes_ext_by_reach;
 
 /// A memory, reached into by guest addresses.
 struct InMemory<'m, M: ?Sized>(&'m M);

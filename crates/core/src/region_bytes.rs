@@ -6,14 +6,13 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::address::Address;
 use crate::bytes::Bytes;
-use crate::bytes_ext::BytesExt;
+use crate::bytes_ext::{BytesExt, bytes_ext_by_reach};
 use crate::error::{Error, Result};
 use crate::guest_address::{GuestAddress, MemoryRegionAddress};
 use crate::memory::{exact_slice, room, some_exact_slice};
 use crate::permissions::Permissions;
 use crate::reach::{Reach, bytes_by_reach};
 use crate::region::GuestMemoryRegion;
-use crate::update::bytes_ext_by_reach;
 
 /// Marks a region whose [`Bytes`] are to be made from its slices
 /// ([`GuestMemoryRegion::get_slice`]).

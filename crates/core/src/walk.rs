@@ -66,12 +66,13 @@ where
 /// Returns what an operation needs.
 pub(crate) fn permissions(operation: Operation) -> Permissions {
     match operation {
-        Operation::Read | Operation::Load | Operation::WriteToStream => Permissions::Read,
-        Operation::Write
-        | Operation::Store
-        | Operation::Update
-        | Operation::Fill
-        | Operation::ReadFromStream => Permissions::Write,
+        Operation::Read | Operation::Load | Operation::WriteToStream | Operation::IsZero => {
+            Permissions::Read
+        }
+        Operation::Write | Operation::Store | Operation::Fill | Operation::ReadFromStream => {
+            Permissions::Write
+        }
+        Operation::CompareExchange | Operation::ReadModifyWrite => Permissions::ReadWrite,
         Operation::Slice => Permissions::No,
     }
 }

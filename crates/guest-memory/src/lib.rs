@@ -38,8 +38,7 @@
 //!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
 //! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
 //!   slice.
-//! * [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers that guest memory is filled from and written to;
-//!   [`io::At`] is a file from an offset on.
+//! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, likewise.
 //! * [`GuestMemory`], [`GuestMemoryRegion`]: the traits to write devices against, and to implement
 //!   for a memory of your own.
 //! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and

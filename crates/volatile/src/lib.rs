@@ -126,9 +126,11 @@ mod memory;
 mod plain;
 mod ptr_guard;
 mod reference;
+mod reference_atomics;
 mod slice;
 mod slice_atomics;
 mod slice_bytes;
+mod slice_endian;
 mod slice_peek;
 mod span;
 
@@ -139,6 +141,7 @@ pub mod bytes {
     pub use crate::byte_valued::ByteValued;
     #[cfg(feature = "zerocopy")]
     pub use crate::plain::Plain;
+    pub use crate::slice_endian::LittleEndian;
 }
 
 /// Windows on memory that others write.

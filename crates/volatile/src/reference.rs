@@ -126,6 +126,12 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileRef<'a, T, B> {
         self.slice.read_obj(0)
     }
 
+    /// Borrows the slice that is the value's bytes.
+    #[inline(always)]
+    pub(crate) fn slice(&self) -> &VolatileSlice<'a, B> {
+        &self.slice
+    }
+
     /// Returns the value's bytes as a slice.
     #[inline]
     pub fn to_slice(&self) -> VolatileSlice<'a, B> {

@@ -245,3 +245,6 @@ fn from_word<T: AtomicAccess, W: Word>(word: W) -> T {
     // SAFETY: of the same size as just checked; any bytes are an atomic's value by the contract of `AtomicInteger`.
     unsafe { transmute_copy::<W, Value<T>>(&word) }.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod bitmap;
 mod bytes;
+mod bytes_ext;
 mod memory;
 mod region;
 

@@ -6,7 +6,7 @@ mod toys;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use guest_memory_conformance::{Config, bitmap, bytes, memory, region};
+use guest_memory_conformance::{Config, bitmap, bytes, bytes_ext, memory, region};
 
 use faulty::{BitmapFault, BytesFault, FaultyBitmap, FaultyBytes, FaultyMemory, FaultyRegion};
 use faulty::{MemoryFault, RegionFault};
@@ -35,6 +35,11 @@ fn toy_memory_joins() {
 #[test]
 fn toy_bytes_join() {
     bytes::check(|len| FaultyBytes::new(None, len), faulty::offset_of);
+}
+
+#[test]
+fn toy_bytes_join_with_all_that_is_beyond() {
+    bytes_ext::check(|len| FaultyBytes::new(None, len), faulty::offset_of);
 }
 
 #[test]
@@ -85,6 +90,23 @@ fn each_faulty_bytes_are_caught() {
     for (fault, word) in BytesFault::ALL {
         let check = || {
             bytes::check_with(
+                thorough(),
+                |len| FaultyBytes::new(Some(fault), len),
+                faulty::offset_of,
+                FaultyBytes::mark,
+                FaultyBytes::dirty_at,
+            );
+        };
+        let message = caught(check);
+        assert!(message.contains(word), "{fault:?}: {message}");
+    }
+}
+
+#[test]
+fn each_fault_beyond_bytes_is_caught() {
+    for (fault, word) in BytesFault::EXTENDED {
+        let check = || {
+            bytes_ext::check_with(
                 thorough(),
                 |len| FaultyBytes::new(Some(fault), len),
                 faulty::offset_of,

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memories of others that have only the required methods, and some that break their contract.
 
+use std::cell::Cell;
 use std::iter::FusedIterator;
 use std::sync::atomic::Ordering;
 
 use guest_memory_bitmap::{AtomicBitmap, BS};
 use guest_memory_core::{
-    Bytes, GuestAddress, GuestMemory, GuestMemoryError as Error, GuestMemoryRegion,
+    Bytes, BytesExt, GuestAddress, GuestMemory, GuestMemoryError as Error, GuestMemoryRegion,
     GuestMemoryResult, GuestMemorySliceIterator, GuestRegionCollection, GuestRegionCollectionError,
     IoMemory, Permissions, VolatileMemoryError,
 };
@@ -132,9 +133,95 @@ fn windows_that_are_too_long_or_empty_make_an_error() {
             memory.read_volatile_from(at, &mut source, 8).unwrap_err()
         ));
         assert_eq!(source.len(), 64);
+        assert!(lied(memory.fill(1, at, 8).unwrap_err()));
+        assert!(lied(memory.is_zero(at, 8).unwrap_err()));
+        assert!(lied(memory.swap(1u64, at, Ordering::SeqCst).unwrap_err()));
         let mut out = Vec::new();
         assert!(lied(memory.write_volatile_to(at, &mut out, 8).unwrap_err()));
         assert!(out.is_empty());
+    }
+}
+
+/// Memory whose short path gives windows of another length than asked for; notes what it was asked for.
+struct LyingAtOnce {
+    below: GuestRegionCollection<Toy>,
+    /// How many bytes more; `None`: there is no short path.
+    more: Option<isize>,
+    asked: Cell<Permissions>,
+}
+
+impl LyingAtOnce {
+    fn new(more: Option<isize>) -> Self {
+        Self {
+            below: memory(&[(0x100, 16, Kind::Ram), (0x110, 32, Kind::Ram)]),
+            more,
+            asked: Cell::new(Permissions::No),
+        }
+    }
+}
+
+impl IoMemory for LyingAtOnce {
+    type PhysicalMemory = GuestRegionCollection<Toy>;
+    type Bitmap = AtomicBitmap;
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        IoMemory::check_range(&self.below, addr, count, access)
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> GuestMemoryResult<impl GuestMemorySliceIterator<'a, BS<'a, AtomicBitmap>>> {
+        self.asked.set(access);
+        IoMemory::get_slices(&self.below, addr, count, access)
+    }
+
+    fn single_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, AtomicBitmap>>> {
+        self.asked.set(access);
+        let count = count.saturating_add_signed(self.more?);
+        self.below.get_slice(addr, count).ok()
+    }
+}
+
+#[test]
+fn a_window_of_another_length_on_the_short_path_changes_nothing() {
+    for more in [-8, -1, 0, 1, 8] {
+        let memory = LyingAtOnce::new(Some(more));
+        let at = GuestAddress(0x110);
+        memory.fill(7, at, 16).unwrap();
+        assert_eq!(memory.read_obj::<[u8; 16]>(at).unwrap(), [7; 16], "{more}");
+        assert!(memory.is_zero(GuestAddress(0x120), 16).unwrap(), "{more}");
+        memory.zero(at, 15).unwrap();
+        assert!(memory.is_zero(at, 15).unwrap(), "{more}");
+        assert!(!memory.is_zero(at, 16).unwrap(), "{more}");
+        let added = memory.fetch_add(1u64, at, Ordering::SeqCst);
+        assert_eq!(added.is_ok(), more >= 0, "{more}");
+        let sum = memory.read_obj::<u64>(at).unwrap();
+        assert_eq!(sum, u64::from(more >= 0), "{more}");
+    }
+}
+
+#[test]
+fn a_read_modify_write_needs_both_permissions_and_the_rest_its_own() {
+    for more in [None, Some(0)] {
+        let memory = LyingAtOnce::new(more);
+        let at = GuestAddress(0x110);
+        memory.swap(1u32, at, Ordering::SeqCst).unwrap();
+        assert_eq!(memory.asked.get(), Permissions::ReadWrite);
+        memory.fill(0, at, 4).unwrap();
+        assert_eq!(memory.asked.get(), Permissions::Write);
+        memory.is_zero(at, 4).unwrap();
+        assert_eq!(memory.asked.get(), Permissions::Read);
+        let exchanged = memory.compare_exchange(0u32, 1, at, Ordering::SeqCst, Ordering::SeqCst);
+        exchanged.unwrap().unwrap();
+        assert_eq!(memory.asked.get(), Permissions::ReadWrite);
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod bytes_ext;
 mod foreign;
 mod region_defaults;
 mod stream_batches;

@@ -24,6 +24,18 @@ pub(crate) enum BytesFault {
     StreamRestartsHalfway,
     StreamLosesBytes,
     ExactStreamIsShort,
+    FailedExchangeIsMarked,
+    ExchangeIgnoresExpected,
+    AddStopsAtMax,
+    AndReturnsNewValue,
+    OrOfNothingIsNotMarked,
+    FillMissesLastByte,
+    FillIgnoresCut,
+    FillIsNotMarked,
+    ZeroMissesFirstByte,
+    IsZeroLooksAtFirstWord,
+    IsZeroFailsBehindOther,
+    StoreLeIsBigEndian,
 }
 
 impl BytesFault {
@@ -40,13 +52,29 @@ impl BytesFault {
         (Self::StreamLosesBytes, "WriteVolatileTo {"),
         (Self::ExactStreamIsShort, "WriteVolatileTo {"),
     ];
+
+    /// Those of the methods beyond [`Bytes`].
+    pub(crate) const EXTENDED: [(Self, &str); 12] = [
+        (Self::FailedExchangeIsMarked, "CompareExchange {"),
+        (Self::ExchangeIgnoresExpected, "CompareExchange {"),
+        (Self::AddStopsAtMax, "change: Add"),
+        (Self::AndReturnsNewValue, "change: And"),
+        (Self::OrOfNothingIsNotMarked, "change: Or"),
+        (Self::FillMissesLastByte, "Fill {"),
+        (Self::FillIgnoresCut, "Fill {"),
+        (Self::FillIsNotMarked, "Fill {"),
+        (Self::ZeroMissesFirstByte, "Zero {"),
+        (Self::IsZeroLooksAtFirstWord, "IsZero {"),
+        (Self::IsZeroFailsBehindOther, "IsZero {"),
+        (Self::StoreLeIsBigEndian, "StoreLe {"),
+    ];
 }
 
 /// A slice of memory with a fault in its access methods; its memory is leaked.
 #[derive(Debug)]
 pub(crate) struct FaultyBytes {
     region: &'static ToyRegion,
-    slice: VolatileSlice<'static, ArcSlice<ToyBitmap>>,
+    pub(super) slice: VolatileSlice<'static, ArcSlice<ToyBitmap>>,
     fault: Option<BytesFault>,
 }
 
@@ -71,7 +99,15 @@ impl FaultyBytes {
         self.slice.bitmap().dirty_at(offset)
     }
 
-    fn has(&self, fault: BytesFault) -> bool {
+    /// The same bytes, whose writes are not tracked.
+    pub(super) fn unmarked(&self) -> VolatileSlice<'static, ArcSlice<ToyBitmap>> {
+        let elsewhere = ToyBitmap::new(self.slice.len()).slice_at(0);
+        let start = MemoryRegionAddress(0);
+        let window = self.region.window(start, self.slice.len(), elsewhere);
+        window.expect("as long as the region")
+    }
+
+    pub(super) fn has(&self, fault: BytesFault) -> bool {
         self.fault == Some(fault)
     }
 }
@@ -160,12 +196,7 @@ impl Bytes<usize> for FaultyBytes {
 
     fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
         if self.has(BytesFault::StoreIsNotMarked) {
-            let elsewhere = ToyBitmap::new(self.slice.len()).slice_at(0);
-            let start = MemoryRegionAddress(0);
-            let window = self.region.window(start, self.slice.len(), elsewhere);
-            return window
-                .expect("as long as the region")
-                .store(val, addr, order);
+            return self.unmarked().store(val, addr, order);
         }
         if self.has(BytesFault::StoreTakesAnyAlignment) {
             return self.slice.write_obj(val, addr);

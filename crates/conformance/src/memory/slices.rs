@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a memory says of slices: their pieces, their ends, copies between them.
+
+use guest_memory_core::{GuestAddress, GuestMemory, GuestMemoryRegion, IoMemory, Permissions};
+
+use crate::config::expect_eq;
+use crate::model::Model;
+
+pub(super) fn get_slice<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let in_one_range = match model.pieces(address.0, count)[..] {
+        [] => count == 0,
+        [(_, _, len)] => len == count,
+        _ => false,
+    };
+    match memory.get_slice(address, count) {
+        Ok(slice) if in_one_range => {
+            expect_eq("the length of the slice", slice.len(), count)?;
+            Ok(true)
+        }
+        Ok(slice) => Err(format!(
+            "get_slice returned {} bytes, expected an error",
+            slice.len()
+        )),
+        Err(_) if !in_one_range || model.find(address.0).is_none() => Ok(false),
+        Err(error) => Err(format!(
+            "get_slice returned {error:?}, expected {count} bytes"
+        )),
+    }
+}
+
+/// The pieces of an access as (address of the first byte in the host, length in bytes).
+type Pieces = Vec<(*const u8, usize)>;
+
+fn expected_pieces<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<Pieces, String> {
+    let mut pieces = Vec::new();
+    let mut next = address.0;
+    for (_, _, len) in model.pieces(address.0, count) {
+        let slice = memory.get_slice(GuestAddress(next), len);
+        let slice = slice.map_err(|error| format!("get_slice of a piece: {error:?}"))?;
+        pieces.push((slice.ptr_guard().as_ptr(), len));
+        next = next.wrapping_add(len as u64);
+    }
+    Ok(pieces)
+}
+
+pub(super) fn get_slices<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let expected = expected_pieces(memory, address, count, model)?;
+    let is_all_mapped = model.mapped(address.0, count) == count;
+
+    let mut found = Pieces::new();
+    let mut slices = GuestMemory::get_slices(memory, address, count);
+    let mut error = None;
+    for slice in slices.by_ref() {
+        match slice {
+            Ok(slice) if error.is_none() => found.push((slice.ptr_guard().as_ptr(), slice.len())),
+            Ok(slice) => return Err(format!("get_slices gave {slice:?} after an error")),
+            Err(_) if error.is_some() => return Err("get_slices gave two errors".into()),
+            Err(reason) => error = Some(reason),
+        }
+    }
+    if slices.next().is_some() {
+        return Err("get_slices went on after its end".into());
+    }
+    expect_eq("the pieces of get_slices", found, expected.clone())?;
+    if count > 0 || error.is_none() {
+        expect_eq(
+            "get_slices without an error",
+            error.is_none(),
+            is_all_mapped,
+        )?;
+    }
+
+    let access = Permissions::ReadWrite;
+    let Ok(slices) = IoMemory::get_slices(memory, address, count, access) else {
+        expect_eq(
+            "get_slices of IoMemory without an error",
+            false,
+            is_all_mapped,
+        )?;
+        return Ok(false);
+    };
+    let found: Pieces = slices
+        .map_while(|slice| {
+            slice
+                .ok()
+                .map(|slice| (slice.ptr_guard().as_ptr(), slice.len()))
+        })
+        .collect();
+    expect_eq("the pieces of get_slices of IoMemory", found, expected)?;
+    Ok(is_all_mapped)
+}
+
+pub(super) fn try_access<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let mut expected = Vec::new();
+    let mut done = 0;
+    for (index, offset, len) in model.pieces(address.0, count) {
+        let start = model.spans()[index].start();
+        expected.push((done, len, offset as u64, GuestAddress(start)));
+        done += len;
+    }
+    let mut found = Vec::new();
+    let result = memory.try_access(count, address, |done, len, offset, region| {
+        found.push((done, len, offset.0, region.start_addr()));
+        Ok(len)
+    });
+    expect_eq("the pieces of try_access", found, expected)?;
+    match result {
+        Ok(total) => {
+            expect_eq("the count of try_access", total, done)?;
+            Ok(true)
+        }
+        Err(_) if done == 0 => Ok(false),
+        Err(error) => Err(format!("try_access returned {error:?}, expected {done}")),
+    }
+}
+
+pub(super) fn copy_slice<M: GuestMemory>(
+    memory: &M,
+    source: GuestAddress,
+    target: GuestAddress,
+    count: usize,
+    model: &mut Model,
+) -> Result<bool, String> {
+    // That these are refused where they have to be is checked elsewhere.
+    let slices = (
+        memory.get_slice(source, count),
+        memory.get_slice(target, count),
+    );
+    let (Ok(from), Ok(to)) = slices else {
+        return Ok(false);
+    };
+    let data = model.read(source.0, count);
+    model.write(target.0, &data);
+    match from.try_copy_to_volatile_slice(to) {
+        Ok(copied) => expect_eq("the bytes copied", copied, count).map(|()| true),
+        Err(error) => Err(format!("the copy returned {error:?}")),
+    }
+}
