@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, NewBitmap};
-use guest_memory_conformance::{Config, memory, region};
+use guest_memory_conformance::{Config, bytes_ext, memory, region};
 use guest_memory_core::{
     GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
     GuestRegionCollection, GuestUsize, MemoryRegionAddress,
@@ -98,6 +98,17 @@ fn region_with_default_methods_behaves() {
 #[test]
 fn untracked_region_behaves() {
     region::check_with(Config::default().untracked(), WordRegion::<()>::new);
+}
+
+#[test]
+fn region_beyond_bytes_behaves() {
+    bytes_ext::check_with(
+        Config::default(),
+        |len| WordRegion::<AtomicBitmap>::new(GuestAddress(0x1000), len),
+        MemoryRegionAddress,
+        |region, offset| region.bitmap.mark_dirty(offset, 1),
+        |region, offset| region.bitmap.dirty_at(offset),
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use guest_memory_bitmap::{ArcSlice, AtomicBitmap, Bitmap};
-use guest_memory_conformance::{Config, bytes};
+use guest_memory_conformance::{Config, bytes, bytes_ext};
 use guest_memory_volatile::VolatileSlice;
 
 /// Returns zero bytes aligned to eight; leaked, as the slices under test borrow them.
@@ -39,6 +39,7 @@ fn tracked(len: usize, page_size: NonZeroUsize) -> VolatileSlice<'static, ArcSli
 #[test]
 fn untracked_slice_behaves() {
     bytes::check(|len| VolatileSlice::from(memory(len)), offset);
+    bytes_ext::check(|len| VolatileSlice::from(memory(len)), offset);
 }
 
 #[test]
@@ -46,6 +47,13 @@ fn tracked_slice_behaves() {
     for page_size in [1, 32, 4096] {
         let page_size = NonZeroUsize::new(page_size).unwrap();
         bytes::check_with(
+            Config::default(),
+            |len| tracked(len, page_size),
+            offset,
+            |slice, offset| slice.bitmap().mark_dirty(offset, 1),
+            |slice, offset| slice.bitmap().dirty_at(offset),
+        );
+        bytes_ext::check_with(
             Config::default(),
             |len| tracked(len, page_size),
             offset,
@@ -63,6 +71,13 @@ fn slice_cut_from_a_larger_one_behaves() {
         whole.subslice(64, len).unwrap()
     };
     bytes::check_with(
+        Config::default(),
+        cut,
+        offset,
+        |slice, offset| slice.bitmap().mark_dirty(offset, 1),
+        |slice, offset| slice.bitmap().dirty_at(offset),
+    );
+    bytes_ext::check_with(
         Config::default(),
         cut,
         offset,

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use arbitrary::Arbitrary;
 use guest_memory_bitmap::AtomicBitmap;
 use guest_memory_conformance::bytes::{self, Amount, Data, Flow, Width};
+use guest_memory_conformance::bytes_ext::{self, Change};
 use guest_memory_conformance::memory::{self, Call};
 use guest_memory_conformance::model::Model;
 use guest_memory_conformance::place::{Map, Spot};
@@ -29,7 +30,7 @@ const RANGES: [(u64, usize); 6] = [
 const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not zero");
 
 /// Names of the operations, as [`run_with`] reports them.
-pub const OPERATIONS: [&str; 16] = [
+pub const OPERATIONS: [&str; 24] = [
     "write",
     "read",
     "write_slice",
@@ -46,6 +47,14 @@ pub const OPERATIONS: [&str; 16] = [
     "get_slice",
     "get_slices",
     "try_access",
+    "compare_exchange",
+    "read_modify_write",
+    "fill",
+    "zero",
+    "is_zero",
+    "load_le",
+    "store_le",
+    "copy_slice",
 ];
 
 /// An operation as the fuzzer makes it.
@@ -67,6 +76,40 @@ enum Op {
     GetSlice { count: Count },
     GetSlices { count: Count },
     TryAccess { count: Count },
+    CopySlice { count: Count, distance: i16 },
+    Extended(Extended),
+}
+
+/// A method of `BytesExt` as the fuzzer makes it.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Extended {
+    CompareExchange {
+        current: Option<u64>,
+        new: u64,
+        width: u8,
+    },
+    Modify {
+        change: u8,
+        value: u64,
+        width: u8,
+    },
+    Fill {
+        value: u8,
+        count: Count,
+    },
+    Zero {
+        count: Count,
+    },
+    IsZero {
+        count: Count,
+    },
+    LoadLe {
+        width: u8,
+    },
+    StoreLe {
+        value: u64,
+        width: u8,
+    },
 }
 
 /// Where an operation takes place.
@@ -160,7 +203,6 @@ impl Stream {
 impl Op {
     /// Returns the call and its name in [`OPERATIONS`].
     fn call(self) -> (Call, &'static str) {
-        let width = |width: u8| Width::ALL[usize::from(width) % Width::ALL.len()];
         let data = |first, len: Len| Data {
             first,
             len: len.bytes(),
@@ -240,9 +282,81 @@ impl Op {
                     "try_access",
                 );
             }
+            Op::CopySlice { count, distance } => {
+                return (
+                    Call::CopySlice {
+                        count: count.bytes(),
+                        distance: distance.into(),
+                    },
+                    "copy_slice",
+                );
+            }
+            Op::Extended(extended) => {
+                let (call, name) = extended.call();
+                return (Call::Extended(call), name);
+            }
         };
         (Call::Access(access.0), access.1)
     }
+}
+
+impl Extended {
+    /// Returns the call and its name in [`OPERATIONS`].
+    fn call(self) -> (bytes_ext::Call, &'static str) {
+        use bytes_ext::Call;
+
+        match self {
+            Extended::CompareExchange {
+                current,
+                new,
+                width: of,
+            } => (
+                Call::CompareExchange {
+                    current,
+                    new,
+                    width: width(of),
+                },
+                "compare_exchange",
+            ),
+            Extended::Modify {
+                change,
+                value,
+                width: of,
+            } => (
+                Call::Modify {
+                    change: Change::ALL[usize::from(change) % Change::ALL.len()],
+                    value,
+                    width: width(of),
+                },
+                "read_modify_write",
+            ),
+            Extended::Fill { value, count } => {
+                let count = count.bytes();
+                (Call::Fill { value, count }, "fill")
+            }
+            Extended::Zero { count } => (
+                Call::Zero {
+                    count: count.bytes(),
+                },
+                "zero",
+            ),
+            Extended::IsZero { count } => (
+                Call::IsZero {
+                    count: count.bytes(),
+                },
+                "is_zero",
+            ),
+            Extended::LoadLe { width: of } => (Call::LoadLe(width(of)), "load_le"),
+            Extended::StoreLe { value, width: of } => {
+                let width = width(of);
+                (Call::StoreLe { value, width }, "store_le")
+            }
+        }
+    }
+}
+
+fn width(width: u8) -> Width {
+    Width::ALL[usize::from(width) % Width::ALL.len()]
 }
 
 /// Runs the script in `data`.
