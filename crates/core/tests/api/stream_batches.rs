@@ -169,7 +169,8 @@ fn more_slices_than_go_at_once_go_one_batch_after_the_other() {
     assert_eq!(stream.given, [vec![8; 16], vec![8; 4]]);
     // A short count ends it, a failure behind the first batch does as well.
     for (steps, moved) in [
-        (&[Moves(127)][..], 127),
+        (&[Moves(127), Moves(9)][..], 127),
+        (&[Moves(7), Moves(9)], 7),
         (&[Moves(128), Moves(9)], 137),
         (&[Moves(128), Fails(ErrorKind::WouldBlock)], 128),
         (&[Moves(128), Fails(ErrorKind::Interrupted), Moves(3)], 131),

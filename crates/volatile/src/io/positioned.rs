@@ -226,6 +226,7 @@ impl<S: WriteVolatileAt + ?Sized> WriteVolatile for At<'_, S> {
     }
 }
 
+/// A reference is a source as what it refers to.
 impl<S: ReadVolatileAt + ?Sized> ReadVolatileAt for &S {
     fn read_volatile_at<B: BitmapSlice>(
         &self,
@@ -242,8 +243,25 @@ impl<S: ReadVolatileAt + ?Sized> ReadVolatileAt for &S {
     ) -> Result<usize> {
         (**self).read_vectored_volatile_at(bufs, offset)
     }
+
+    fn read_exact_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &mut VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<()> {
+        (**self).read_exact_volatile_at(buf, offset)
+    }
+
+    fn read_exact_vectored_volatile_at<B: BitmapSlice>(
+        &self,
+        bufs: &mut [VolatileSlice<'_, B>],
+        offset: u64,
+    ) -> Result<()> {
+        (**self).read_exact_vectored_volatile_at(bufs, offset)
+    }
 }
 
+/// A reference is a destination as what it refers to.
 impl<S: WriteVolatileAt + ?Sized> WriteVolatileAt for &S {
     fn write_volatile_at<B: BitmapSlice>(
         &self,
@@ -259,5 +277,21 @@ impl<S: WriteVolatileAt + ?Sized> WriteVolatileAt for &S {
         offset: u64,
     ) -> Result<usize> {
         (**self).write_vectored_volatile_at(bufs, offset)
+    }
+
+    fn write_all_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<()> {
+        (**self).write_all_volatile_at(buf, offset)
+    }
+
+    fn write_all_vectored_volatile_at<B: BitmapSlice>(
+        &self,
+        bufs: &[VolatileSlice<'_, B>],
+        offset: u64,
+    ) -> Result<()> {
+        (**self).write_all_vectored_volatile_at(bufs, offset)
     }
 }

@@ -219,6 +219,11 @@ fn positioned_access_leaves_the_position_alone() {
         matches!(ended, Err(Error::PartialStream { expected: 9, completed: 6, source })
             if source.kind() == ErrorKind::UnexpectedEof)
     );
+    let by_reference = &file;
+    let ended = (&by_reference).read_exact_volatile_at(&mut slices[0], 22);
+    assert!(
+        matches!(ended, Err(Error::IOError(error)) if error.kind() == ErrorKind::UnexpectedEof)
+    );
     let mut rest = At::new(&file, 17);
     assert_eq!(rest.read_vectored_volatile(&mut slices).expect("five"), 5);
     assert_eq!(rest.offset(), 22);
