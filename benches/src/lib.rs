@@ -3,14 +3,20 @@
 //!
 //! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
 //!   those of `vm-memory`, so that both sides do exactly the same.
+//! * [`vectored`] is what only this library does in one call.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
-//! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it.
+//! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
-//! The binary `compare` runs all cases in one program; the criterion benches take a few of the same workloads.
+//! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
+//! this library and the limits alone. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
+pub mod buffer;
 pub mod cases;
+pub mod command_line;
+pub mod copies;
 pub mod descriptor;
+pub mod instructions;
 pub mod life;
 pub mod limit;
 pub mod measure;
@@ -20,6 +26,7 @@ pub mod places;
 pub mod report;
 pub mod statistics;
 pub mod theirs;
+pub mod vectored;
 
 /// Ends the program when an access fails that cannot.
 ///

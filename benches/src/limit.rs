@@ -5,7 +5,9 @@
     reason = "reads and writes a mapping of its own through raw pointers, which is what a limit is"
 )]
 
+use std::fs::File;
 use std::hint::black_box;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,6 +106,30 @@ impl Window {
                 let target = unsafe { black_box(self.base).add(start) };
                 // SAFETY: as in `copy_out`, the other way round; the window is writable.
                 unsafe { ptr::copy_nonoverlapping(source, target, black_box(part_len)) };
+            }
+        })
+    }
+
+    /// Fills `len_bytes` at each of the places by one system call, from the start of the file on.
+    pub fn read_file(&self, file: &File, places: &[u64], len_bytes: usize, count: u64) -> Sample {
+        self.check(places, len_bytes, 1);
+        let segments: Vec<libc::iovec> = places
+            .iter()
+            .map(|&place| libc::iovec {
+                // SAFETY: `check` keeps the place within the window.
+                iov_base: unsafe { self.base.add(offset(place)) }.cast(),
+                iov_len: len_bytes,
+            })
+            .collect();
+        let segment_count = i32::try_from(segments.len()).unwrap_or_else(|_| failed());
+        let total = Some(len_bytes * segments.len());
+        repeat(count, || {
+            let segments = black_box(&segments).as_ptr();
+            // SAFETY: `check` keeps every segment within the window, which is writable by the invariant; there are
+            // `segment_count` of them.
+            let done = unsafe { libc::preadv(file.as_raw_fd(), segments, segment_count, 0) };
+            if usize::try_from(done).ok() != total {
+                failed();
             }
         })
     }

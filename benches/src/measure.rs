@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The clockwork: loops that time themselves, and rounds that run the sides in turn.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::statistics::median;
@@ -78,17 +79,46 @@ pub struct Row {
     pub case: String,
     /// This library.
     pub ours: f64,
-    /// `vm-memory`.
-    pub theirs: f64,
+    /// `vm-memory`, where it takes part.
+    pub theirs: Option<f64>,
     /// The work by hand, and what that is.
     pub limit: Option<(f64, &'static str)>,
 }
 
 impl Row {
     /// Returns how many times faster this library is than `vm-memory`.
-    pub fn ratio(&self) -> f64 {
-        self.theirs / self.ours
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.theirs? / self.ours)
     }
+
+    /// Returns this library's time beyond the limit, in nanoseconds.
+    pub fn over_limit(&self) -> Option<f64> {
+        Some(self.ours - self.limit?.0)
+    }
+
+    /// Returns this library's speed as a fraction of the limit's.
+    pub fn limit_ratio(&self) -> Option<f64> {
+        Some(self.limit?.0 / self.ours)
+    }
+}
+
+/// How many places on the stack the rounds go through.
+const STACK_STEPS: usize = 16;
+
+/// Runs something so many steps further down the stack, 16 of which are about a page.
+///
+/// Where the low bits of a place on the stack are those of the memory that is written, loads wait for stores that they
+/// have nothing to do with, and a copy of 64 bytes can take three times as long. Which side that hits depends on the
+/// program and its environment, so the rounds go through all places.
+#[inline(never)]
+fn deeper(steps: usize, run: &mut dyn FnMut()) {
+    let mut room = [0u8; 224];
+    black_box(&mut room);
+    match steps.checked_sub(1) {
+        Some(rest) => deeper(rest, run),
+        None => run(),
+    }
+    black_box(&mut room);
 }
 
 /// Runs cases and keeps the results.
@@ -110,32 +140,53 @@ impl Runner {
     }
 
     /// Measures a case: each round runs every side once, each time beginning with another.
-    pub fn compare(
+    pub fn compare<'a>(
         &mut self,
         case: &str,
-        ours: Side<'_>,
-        theirs: Side<'_>,
-        limit: Option<Limit<'_>>,
+        ours: Side<'a>,
+        theirs: Side<'a>,
+        limit: Option<Limit<'a>>,
+    ) {
+        self.run(case, ours, Some(theirs), limit);
+    }
+
+    /// Measures a case without `vm-memory`, in the same way.
+    pub fn against_limit<'a>(&mut self, case: &str, ours: Side<'a>, limit: Limit<'a>) {
+        self.run(case, ours, None, Some(limit));
+    }
+
+    fn run<'a>(
+        &mut self,
+        case: &str,
+        ours: Side<'a>,
+        theirs: Option<Side<'a>>,
+        limit: Option<Limit<'a>>,
     ) {
         if !self.wants(case) {
             return;
         }
         eprintln!("{case}");
         let what = limit.as_ref().map(|limit| limit.what);
-        let mut sides = vec![Timed::new(ours), Timed::new(theirs)];
-        sides.extend(limit.map(|limit| Timed::new(limit.run)));
-        let side_count = sides.len();
+        let mut ours = Timed::new(ours);
+        let mut theirs = theirs.map(Timed::new);
+        let mut limit = limit.map(|limit| Timed::new(limit.run));
         for round in 0..self.round_count {
-            for turn in 0..side_count {
-                sides[(round + turn) % side_count].run();
-            }
+            let mut sides = vec![&mut ours];
+            sides.extend(theirs.as_mut());
+            sides.extend(limit.as_mut());
+            let first = round % sides.len();
+            sides.rotate_left(first);
+            deeper(round % STACK_STEPS, &mut || {
+                for side in &mut sides {
+                    side.run();
+                }
+            });
         }
-        let medians: Vec<f64> = sides.iter().map(|side| median(&side.times)).collect();
         self.rows.push(Row {
             case: case.to_owned(),
-            ours: medians[0],
-            theirs: medians[1],
-            limit: medians.get(2).copied().zip(what),
+            ours: ours.median(),
+            theirs: theirs.map(|theirs| theirs.median()),
+            limit: limit.map(|limit| limit.median()).zip(what),
         });
     }
 
@@ -181,6 +232,10 @@ impl<'a> Timed<'a> {
 
     fn run(&mut self) {
         self.times.push((self.side)(self.count).nanoseconds_each());
+    }
+
+    fn median(&self) -> f64 {
+        median(&self.times)
     }
 }
 

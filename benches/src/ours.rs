@@ -7,6 +7,7 @@ mod names {
     pub(super) use guest_memory::{
         AtomicAccess, ByteValued, Bytes, GuestAddress, GuestAddressSpace, GuestMemory,
         GuestMemoryAtomic, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+        ReadVolatile,
     };
 }
 
@@ -16,3 +17,5 @@ pub mod access;
 pub mod dirty;
 #[path = "workloads/map.rs"]
 pub mod map;
+#[path = "workloads/scatter.rs"]
+pub mod scatter;

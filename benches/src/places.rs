@@ -24,6 +24,11 @@ pub fn same(count: usize, place: u64) -> Vec<u64> {
     black_box(vec![place; count])
 }
 
+/// Returns `places`, each so many bytes further.
+pub fn shifted(places: &[u64], by_bytes: u64) -> Vec<u64> {
+    black_box(places.iter().map(|place| place + by_bytes).collect())
+}
+
 /// Returns a place as an offset into memory of this process.
 #[inline(always)]
 #[expect(

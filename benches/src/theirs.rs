@@ -10,7 +10,7 @@ mod names {
     pub(super) use vm_memory::{
         AtomicAccess, ByteValued, Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic,
         GuestMemoryBackend as GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-        MmapRegion,
+        MmapRegion, ReadVolatile,
     };
 }
 
@@ -20,3 +20,5 @@ pub mod access;
 pub mod dirty;
 #[path = "workloads/map.rs"]
 pub mod map;
+#[path = "workloads/scatter.rs"]
+pub mod scatter;

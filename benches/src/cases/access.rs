@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Objects, atomics and buffers in a memory of one region, and buffers across two.
 
-use super::{MEMORY_LEN, PLACE_COUNT};
+use super::MEMORY_LEN;
+use crate::buffer::Buffer;
+use crate::copies::{COPIES, PLACE_COUNT};
 use crate::descriptor::Descriptor;
 use crate::limit::Window;
 use crate::measure::{Limit, Runner};
@@ -104,23 +106,12 @@ pub(super) fn atomics(runner: &mut Runner) {
 pub(super) fn buffers(runner: &mut Runner) {
     let memory = pair!([access::memory::<()>](&[(0, MEMORY_LEN)]));
     let window = Window::new(MEMORY_LEN);
-    for (name, len_bytes) in [
-        ("64 B", 64),
-        ("128 B", 128),
-        ("256 B", 256),
-        ("512 B", 512),
-        ("4 KiB", 4 << 10),
-        ("64 KiB", 64 << 10),
-        ("1 MiB", 1 << 20),
-    ] {
-        // Small ones all over 16 KiB, large ones always at one place.
-        let places = match len_bytes {
-            0..=512 => places::random(PLACE_COUNT, 16 << 10, 64),
-            _ => places::same(1, 1 << 20),
-        };
-        let mut ours = vec![1; len_bytes];
-        let mut theirs = vec![1; len_bytes];
-        let mut by_hand = vec![1; len_bytes];
+    for copies in COPIES {
+        let (name, len_bytes) = (copies.name, copies.len_bytes);
+        let places = copies.places();
+        let mut ours = Buffer::new(len_bytes);
+        let mut theirs = Buffer::new(len_bytes);
+        let mut by_hand = Buffer::new(len_bytes);
         runner.compare(
             &format!("read_slice {name}"),
             &mut |count| crate::ours::access::read_slice(&memory.ours, &mut ours, &places, count),
@@ -132,7 +123,7 @@ pub(super) fn buffers(runner: &mut Runner) {
                 run: &mut |count| window.copy_out(&mut by_hand, 1, &places, count),
             }),
         );
-        let buffer = vec![1; len_bytes];
+        let buffer = Buffer::new(len_bytes);
         compare!(
             runner,
             format!("write_slice {name}"),
@@ -151,9 +142,9 @@ pub(super) fn crossing(runner: &mut Runner) {
     let memory = pair!([access::memory::<()>](&[(0, LEN), (LEN as u64, LEN)]));
     let window = Window::new(2 * LEN);
     let places = places::same(PLACE_COUNT, LEN as u64 - 256);
-    let mut ours = vec![1; 512];
-    let mut theirs = vec![1; 512];
-    let mut by_hand = vec![1; 512];
+    let mut ours = Buffer::new(512);
+    let mut theirs = Buffer::new(512);
+    let mut by_hand = Buffer::new(512);
     runner.compare(
         "read_slice 512 B across two regions",
         &mut |count| crate::ours::access::read_slice(&memory.ours, &mut ours, &places, count),
@@ -163,7 +154,7 @@ pub(super) fn crossing(runner: &mut Runner) {
             run: &mut |count| window.copy_out(&mut by_hand, 2, &places, count),
         }),
     );
-    let buffer = vec![1; 512];
+    let buffer = Buffer::new(512);
     compare!(
         runner,
         "write_slice 512 B across two regions",

@@ -4,7 +4,9 @@
 use guest_memory::bitmap::AtomicBitmap as OurBitmap;
 use vm_memory::bitmap::AtomicBitmap as TheirBitmap;
 
-use super::{MEMORY_LEN, PLACE_COUNT};
+use super::MEMORY_LEN;
+use crate::buffer::Buffer;
+use crate::copies::PLACE_COUNT;
 use crate::limit::{Window, Words};
 use crate::measure::{Limit, Runner};
 use crate::pair::Pair;
@@ -53,7 +55,7 @@ pub(super) fn writes(runner: &mut Runner) {
             run: &mut |count| window.write(1u64, &pages, count),
         }),
     );
-    let buffer = vec![1; 4096];
+    let buffer = Buffer::new(4096);
     let place = places::same(1, 1 << 20);
     compare!(
         runner,

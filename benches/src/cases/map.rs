@@ -4,8 +4,9 @@
 use guest_memory::bitmap::AtomicBitmap as OurBitmap;
 use vm_memory::bitmap::AtomicBitmap as TheirBitmap;
 
-use super::{MEMORY_LEN, PLACE_COUNT, lookup};
+use super::{MEMORY_LEN, lookup};
 use crate::bare_mappings::map_and_unmap;
+use crate::copies::PLACE_COUNT;
 use crate::life::Part;
 use crate::measure::{Limit, Runner};
 use crate::pair::Pair;

@@ -7,6 +7,7 @@ mod access;
 mod dirty;
 mod lookup;
 mod map;
+mod scatter;
 
 use crate::measure::Runner;
 
@@ -20,13 +21,11 @@ pub fn run(runner: &mut Runner) {
     dirty::writes(runner);
     dirty::marks(runner);
     dirty::harvests(runner);
+    scatter::files(runner);
     map::swappable(runner);
     map::guests(runner);
     map::plugging(runner);
 }
-
-/// Places per table; its 8 KiB leave room in the first-level cache.
-const PLACE_COUNT: usize = 1024;
 
 /// Bytes of the memories that are not about size.
 const MEMORY_LEN: usize = 16 << 20;

@@ -10,7 +10,7 @@ use guest_memory_volatile::{ReadVolatile, WriteVolatile};
 
 use crate::bytes::{Amount, Call, Operation, Width};
 use crate::model::Model;
-use crate::stream::{Flow, Pipe};
+use crate::stream::{Across, Flow, Pipe};
 
 /// What unread parts of buffers hold.
 const FILL: u8 = 0xa5;
@@ -293,7 +293,9 @@ impl Stream {
         match (self.amount, self.flow) {
             (Amount::Exactly(count), _) => moved == count,
             (Amount::UpTo(_), Flow::Plain | Flow::Cursor) => moved == self.possible,
-            (Amount::UpTo(_), Flow::Dribble(_)) => moved > 0 || self.possible == 0,
+            (Amount::UpTo(_), Flow::Dribble(_) | Flow::Across(_)) => {
+                moved > 0 || self.possible == 0
+            }
             (Amount::UpTo(_), Flow::FailAfter(_)) => {
                 moved > 0 || (self.possible == 0 && !self.breaks)
             }
@@ -334,6 +336,11 @@ fn read_from<A, T: Bytes<A> + ?Sized>(
             let mut pipe = Pipe::new(data.to_vec(), flow);
             let result = pull(subject, address, amount, &mut pipe);
             (result, pipe.done)
+        }
+        Flow::Across(_) => {
+            let mut across = Across::new(Pipe::new(data.to_vec(), flow));
+            let result = pull(subject, address, amount, &mut across);
+            (result, across.pipe.done)
         }
     }
 }
@@ -378,6 +385,13 @@ fn write_to<A, T: Bytes<A> + ?Sized>(
         Flow::Dribble(_) | Flow::FailAfter(_) => {
             let mut pipe = Pipe::new(vec![FILL; room], flow);
             let result = push(subject, address, amount, &mut pipe);
+            pipe.data.truncate(pipe.done);
+            (result, pipe.data)
+        }
+        Flow::Across(_) => {
+            let mut across = Across::new(Pipe::new(vec![FILL; room], flow));
+            let result = push(subject, address, amount, &mut across);
+            let mut pipe = across.pipe;
             pipe.data.truncate(pipe.done);
             (result, pipe.data)
         }

@@ -11,7 +11,8 @@
 //!   and an aligned offset, else they fail and do nothing;
 //! * a stream operation stores exactly the bytes that the source gave, or hands over exactly those
 //!   that the sink took, in order and without gaps, whatever portions the stream works in; an error
-//!   hides no byte that went through; a plain stream goes as far as memory and stream allow;
+//!   hides no byte that went through; what a signal interrupts is tried again; a plain stream goes as far as memory
+//!   and stream allow;
 //! * dirty pages are those written to and no others.
 //!
 //! Left open: how much a failing exact stream operation moves before it fails.
@@ -251,6 +252,7 @@ pub(crate) fn raw_operation(page_size: usize) -> impl Strategy<Value = (Spot, Ca
             Just(Flow::Plain),
             Just(Flow::Cursor),
             (1usize..20).prop_map(Flow::Dribble),
+            (1usize..40).prop_map(Flow::Across),
             (0usize..40).prop_map(Flow::FailAfter),
         ]
     };

@@ -15,6 +15,9 @@ pub enum Flow {
     Cursor,
     /// At most so many bytes at a time, as a socket may.
     Dribble(usize),
+    /// At most so many bytes at a time, across all slices that it is given at once, and each time a signal interrupts
+    /// it first.
+    Across(usize),
     /// With an I/O error once so many bytes went through.
     FailAfter(usize),
 }
@@ -41,7 +44,7 @@ impl Pipe {
     fn portion(&self, wanted: usize) -> Result<usize, VolatileMemoryError> {
         let most = match self.flow {
             Flow::Plain | Flow::Cursor => usize::MAX,
-            Flow::Dribble(portion) => portion.max(1),
+            Flow::Dribble(portion) | Flow::Across(portion) => portion.max(1),
             Flow::FailAfter(limit) if self.done >= limit && wanted > 0 => {
                 let error = io::Error::other("the stream broke as asked");
                 return Err(VolatileMemoryError::IOError(error));
@@ -73,5 +76,92 @@ impl WriteVolatile for Pipe {
         let read = buf.read(&mut self.data[self.done..][..portion], 0)?;
         self.done += read;
         Ok(read)
+    }
+}
+
+/// A pipe with vectored calls of its own, which signals interrupt.
+#[derive(Debug)]
+pub(crate) struct Across {
+    pub(crate) pipe: Pipe,
+    was_interrupted: bool,
+}
+
+impl Across {
+    pub(crate) fn new(pipe: Pipe) -> Self {
+        Self {
+            pipe,
+            was_interrupted: false,
+        }
+    }
+
+    /// Fails every other time.
+    fn interrupt(&mut self) -> Result<(), VolatileMemoryError> {
+        self.was_interrupted = !self.was_interrupted;
+        if self.was_interrupted {
+            let error = io::Error::from(io::ErrorKind::Interrupted);
+            return Err(VolatileMemoryError::IOError(error));
+        }
+        Ok(())
+    }
+
+    /// Cuts slices to what goes through now.
+    fn portions<'a, B: BitmapSlice>(
+        &self,
+        bufs: &[VolatileSlice<'a, B>],
+    ) -> Result<Vec<VolatileSlice<'a, B>>, VolatileMemoryError> {
+        let room = bufs.iter().map(VolatileSlice::len).sum();
+        let mut left = self.pipe.portion(room)?;
+        let portions = bufs.iter().map(|buf| {
+            let here = left.min(buf.len());
+            left -= here;
+            buf.subslice(0, here)
+        });
+        portions.collect()
+    }
+}
+
+impl ReadVolatile for Across {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.read_vectored_volatile(std::slice::from_mut(buf))
+    }
+
+    fn read_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<usize, VolatileMemoryError> {
+        self.interrupt()?;
+        let before = self.pipe.done;
+        for portion in self.portions(bufs)? {
+            let end = self.pipe.done + portion.len();
+            portion.write_slice(&self.pipe.data[self.pipe.done..end], 0)?;
+            self.pipe.done = end;
+        }
+        Ok(self.pipe.done - before)
+    }
+}
+
+impl WriteVolatile for Across {
+    fn write_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.write_vectored_volatile(std::slice::from_ref(buf))
+    }
+
+    fn write_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &[VolatileSlice<'_, B>],
+    ) -> Result<usize, VolatileMemoryError> {
+        self.interrupt()?;
+        let before = self.pipe.done;
+        for portion in self.portions(bufs)? {
+            let end = self.pipe.done + portion.len();
+            portion.read_slice(&mut self.pipe.data[self.pipe.done..end], 0)?;
+            self.pipe.done = end;
+        }
+        Ok(self.pipe.done - before)
     }
 }

@@ -5,22 +5,22 @@
 //! A region and a memory differ in how they find slices ([`Reach`]); what is then done with the
 //! slices is the same.
 
+use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
 use guest_memory_volatile::{
     AtomicAccess, ByteValued, VolatileMemoryError, VolatileMemoryResult, VolatileSlice,
 };
-#[cfg(feature = "std")]
-use guest_memory_volatile::{ReadVolatile, WriteVolatile};
 
 use crate::error::{Error, Operation, Request, Result};
 use crate::permissions::Permissions;
 use crate::reach::Reach;
+use crate::walk::{permissions, walk};
 
 #[inline(always)]
 pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Write) {
-        Some(slice) if slice.write_slice(buf, 0).is_ok() => Ok(buf.len()),
+        Some(slice) if slice.poke_slice(buf, 0) => Ok(buf.len()),
         _ => write_crossing(target, buf, addr),
     }
 }
@@ -28,14 +28,17 @@ pub(crate) fn write<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -
 #[inline(always)]
 pub(crate) fn read<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
     match target.whole(addr, buf.len(), Permissions::Read) {
-        Some(slice) if slice.read_slice(buf, 0).is_ok() => Ok(buf.len()),
+        Some(slice) if slice.peek_slice(buf, 0) => Ok(buf.len()),
         _ => read_crossing(target, buf, addr),
     }
 }
 
 #[inline(always)]
 pub(crate) fn write_slice<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
-    all(write(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Write) {
+        Some(slice) if slice.poke_slice(buf, 0) => Ok(()),
+        _ => write_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -44,7 +47,10 @@ pub(crate) fn read_slice<'m, T: Reach<'m>>(
     buf: &mut [u8],
     addr: T::Address,
 ) -> Result<()> {
-    all(read(target, buf, addr)?, buf.len())
+    match target.whole(addr, buf.len(), Permissions::Read) {
+        Some(slice) if slice.peek_slice(buf, 0) => Ok(()),
+        _ => read_slice_crossing(target, buf, addr),
+    }
 }
 
 #[inline(always)]
@@ -54,17 +60,17 @@ pub(crate) fn write_obj<'m, T: Reach<'m>, V: ByteValued>(
     addr: T::Address,
 ) -> Result<()> {
     match target.whole(addr, size_of::<V>(), Permissions::Write) {
-        Some(slice) if slice.write_obj(val, 0).is_ok() => Ok(()),
-        _ => write_obj_crossing(target, val, addr),
+        Some(slice) if slice.poke(val, 0) => Ok(()),
+        _ => unboxed(write_obj_crossing(target, val, addr)),
     }
 }
 
 #[inline(always)]
 pub(crate) fn read_obj<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
     let slice = target.whole(addr, size_of::<V>(), Permissions::Read);
-    match slice.map(|slice| slice.read_obj(0)) {
-        Some(Ok(value)) => Ok(value),
-        _ => read_obj_crossing(target, addr),
+    match slice.and_then(|slice| slice.peek(0)) {
+        Some(value) => Ok(value),
+        None => unboxed(read_obj_crossing(target, addr)),
     }
 }
 
@@ -101,88 +107,119 @@ pub(crate) fn load<'m, T: Reach<'m>, V: AtomicAccess>(
         .map_err(|cause| request(target, Operation::Load, addr, length).failed(0, cause))
 }
 
-#[cfg(feature = "std")]
-pub(crate) fn read_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
-    target: T,
-    addr: T::Address,
-    src: &mut F,
-    count: usize,
-) -> Result<usize> {
-    walk(
-        target,
-        Operation::ReadFromStream,
-        addr,
-        count,
-        |slice, done| short_or_failed(slice.read_volatile_from(0, src, slice.len()), done),
-    )
-}
+/// What the long path of an object returns. The short path would keep its object in memory with an error that is
+/// returned through its address.
+type Boxed<T> = core::result::Result<T, Box<Error>>;
 
-#[cfg(feature = "std")]
-pub(crate) fn read_exact_volatile_from<'m, T: Reach<'m>, F: ReadVolatile>(
-    target: T,
-    addr: T::Address,
-    src: &mut F,
-    count: usize,
-) -> Result<()> {
-    let completed = walk(
-        target,
-        Operation::ReadFromStream,
-        addr,
-        count,
-        |slice, _| {
-            slice
-                .read_exact_volatile_from(0, src, slice.len())
-                .map(|()| slice.len())
-        },
-    );
-    all(end_of_stream(completed)?, count)
-}
-
-#[cfg(feature = "std")]
-pub(crate) fn write_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
-    target: T,
-    addr: T::Address,
-    dst: &mut F,
-    count: usize,
-) -> Result<usize> {
-    walk(
-        target,
-        Operation::WriteToStream,
-        addr,
-        count,
-        |slice, done| short_or_failed(slice.write_volatile_to(0, dst, slice.len()), done),
-    )
-}
-
-#[cfg(feature = "std")]
-pub(crate) fn write_all_volatile_to<'m, T: Reach<'m>, F: WriteVolatile>(
-    target: T,
-    addr: T::Address,
-    dst: &mut F,
-    count: usize,
-) -> Result<()> {
-    let completed = walk(target, Operation::WriteToStream, addr, count, |slice, _| {
-        slice
-            .write_all_volatile_to(0, dst, slice.len())
-            .map(|()| slice.len())
-    });
-    all(end_of_stream(completed)?, count)
+#[inline(always)]
+fn unboxed<T>(result: Boxed<T>) -> Result<T> {
+    result.map_err(|error| *error)
 }
 
 #[cold]
 #[inline(never)]
 fn write_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<usize> {
-    walk(target, Operation::Write, addr, buf.len(), |slice, done| {
-        slice.write(buf.get(done..).unwrap_or_default(), 0)
-    })
+    let mut done = 0usize;
+    while done < buf.len() {
+        match write_first(target, buf.get(done..).unwrap_or_default(), addr, done) {
+            Some(moved) => done = done.saturating_add(moved),
+            None => return write_walking(target, buf, addr, done),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes the start of `rest`, as much as one slice holds, after `done` bytes; nothing if that is no simple matter.
+#[inline(always)]
+fn write_first<'m, T: Reach<'m>>(
+    target: T,
+    rest: &[u8],
+    addr: T::Address,
+    done: usize,
+) -> Option<usize> {
+    let slice = target.first(T::after(addr, done)?, rest.len(), Permissions::Write)?;
+    let part = rest.get(..slice.len())?;
+    slice.poke_slice(part, 0).then_some(part.len())
+}
+
+/// Writes what is left after `done` bytes by the longest path, which finds out why something cannot be written.
+#[cold]
+#[inline(never)]
+fn write_walking<'m, T: Reach<'m>>(
+    target: T,
+    buf: &[u8],
+    addr: T::Address,
+    done: usize,
+) -> Result<usize> {
+    walk_on(
+        target,
+        Operation::Write,
+        addr,
+        buf.len(),
+        done,
+        |slice, done| slice.write(buf.get(done..).unwrap_or_default(), 0),
+    )
+}
+
+#[cold]
+#[inline(never)]
+fn write_slice_crossing<'m, T: Reach<'m>>(target: T, buf: &[u8], addr: T::Address) -> Result<()> {
+    all(write_crossing(target, buf, addr)?, buf.len())
 }
 
 #[cold]
 #[inline(never)]
 fn read_crossing<'m, T: Reach<'m>>(target: T, buf: &mut [u8], addr: T::Address) -> Result<usize> {
-    walk(target, Operation::Read, addr, buf.len(), |slice, done| {
-        slice.read(buf.get_mut(done..).unwrap_or_default(), 0)
-    })
+    let mut done = 0usize;
+    while done < buf.len() {
+        match read_first(target, buf.get_mut(done..).unwrap_or_default(), addr, done) {
+            Some(moved) => done = done.saturating_add(moved),
+            None => return read_walking(target, buf, addr, done),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads the start of `rest`, as much as one slice holds, after `done` bytes; nothing if that is no simple matter.
+#[inline(always)]
+fn read_first<'m, T: Reach<'m>>(
+    target: T,
+    rest: &mut [u8],
+    addr: T::Address,
+    done: usize,
+) -> Option<usize> {
+    let slice = target.first(T::after(addr, done)?, rest.len(), Permissions::Read)?;
+    let part = rest.get_mut(..slice.len())?;
+    slice.peek_slice(part, 0).then_some(part.len())
+}
+
+/// Reads what is left after `done` bytes by the longest path, which finds out why something cannot be read.
+#[cold]
+#[inline(never)]
+fn read_walking<'m, T: Reach<'m>>(
+    target: T,
+    buf: &mut [u8],
+    addr: T::Address,
+    done: usize,
+) -> Result<usize> {
+    walk_on(
+        target,
+        Operation::Read,
+        addr,
+        buf.len(),
+        done,
+        |slice, done| slice.read(buf.get_mut(done..).unwrap_or_default(), 0),
+    )
+}
+
+#[cold]
+#[inline(never)]
+fn read_slice_crossing<'m, T: Reach<'m>>(
+    target: T,
+    buf: &mut [u8],
+    addr: T::Address,
+) -> Result<()> {
+    all(read_crossing(target, buf, addr)?, buf.len())
 }
 
 #[cold]
@@ -191,55 +228,42 @@ fn write_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(
     target: T,
     val: V,
     addr: T::Address,
-) -> Result<()> {
-    all(
-        write_crossing(target, val.as_slice(), addr)?,
-        size_of::<V>(),
-    )
+) -> Boxed<()> {
+    write_slice_crossing(target, val.as_slice(), addr).map_err(Box::new)
 }
 
 #[cold]
 #[inline(never)]
-fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Result<V> {
+fn read_obj_crossing<'m, T: Reach<'m>, V: ByteValued>(target: T, addr: T::Address) -> Boxed<V> {
     let mut value = V::zeroed();
-    all(
-        read_crossing(target, value.as_mut_slice(), addr)?,
-        size_of::<V>(),
-    )?;
+    read_slice_crossing(target, value.as_mut_slice(), addr).map_err(Box::new)?;
     Ok(value)
 }
 
-/// Gives `step` one slice after the other, with the bytes done so far, until it takes less than a
-/// slice.
+/// Gives `step` one slice after the other, from the byte after `done` on and with the bytes done so far, until it takes
+/// less than a slice.
 ///
-/// Memory that ends after the first byte ends the walk; anything else that goes wrong is an error.
-pub(crate) fn walk<'m, T: Reach<'m>>(
+/// Memory that ends after the first byte ends the access; anything else that goes wrong is an error.
+pub(crate) fn walk_on<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
     addr: T::Address,
     length: usize,
+    done: usize,
     mut step: impl FnMut(&VolatileSlice<'m, T::Bitmap>, usize) -> VolatileMemoryResult<usize>,
 ) -> Result<usize> {
-    let mut completed = 0usize;
-    if length == 0 {
+    let mut completed = done;
+    // Past the last address there is no memory, which ends the access as a hole does.
+    let start = T::after(addr, done).filter(|_| done < length);
+    let Some(start) = start else {
         return Ok(completed);
-    }
-    let request = || request(target, operation, addr, length);
-    for slice in target.slices(addr, length, permissions(operation))? {
-        let slice = match slice {
-            Ok(slice) => request().check_length(slice, completed)?,
-            Err(Error::InvalidGuestAddress(_) | Error::GuestAddressOverflow) if completed > 0 => {
-                break;
-            }
-            // No slice at all, with the operation that was meant.
-            Err(Error::Access { source, .. }) if completed == 0 => {
-                return Err(request().failed(0, source));
-            }
-            Err(cause) => return Err(request().interrupted(completed, cause)),
-        };
-        let moved = step(&slice, completed).map_err(|cause| request().failed(completed, cause))?;
+    };
+    let request = request(target, operation, addr, length);
+    for slice in walk(target, start, request, done)? {
+        let slice = slice?;
+        let moved = step(&slice, completed).map_err(|cause| request.failed(completed, cause))?;
         completed = completed.saturating_add(moved);
-        if completed >= length || moved < slice.len() {
+        if moved < slice.len() {
             break;
         }
     }
@@ -271,6 +295,7 @@ pub(crate) fn whole_or_why<'m, T: Reach<'m>>(
     }
 }
 
+/// Describes an access for its errors.
 pub(crate) fn request<'m, T: Reach<'m>>(
     target: T,
     operation: Operation,
@@ -284,20 +309,6 @@ pub(crate) fn request<'m, T: Reach<'m>>(
     }
 }
 
-/// Returns what an operation needs.
-fn permissions(operation: Operation) -> Permissions {
-    match operation {
-        Operation::Read | Operation::Load | Operation::WriteToStream | Operation::IsZero => {
-            Permissions::Read
-        }
-        Operation::Write | Operation::Store | Operation::ReadFromStream | Operation::Fill => {
-            Permissions::Write
-        }
-        Operation::CompareExchange | Operation::ReadModifyWrite => Permissions::ReadWrite,
-        Operation::Slice => Permissions::No,
-    }
-}
-
 /// Makes an error of a count that fell short.
 #[inline(always)]
 pub(crate) fn all(completed: usize, expected: usize) -> Result<()> {
@@ -308,42 +319,4 @@ pub(crate) fn all(completed: usize, expected: usize) -> Result<()> {
         expected,
         completed,
     })
-}
-
-/// Makes a failure of a stream that moved bytes before a short count; its next call will fail again.
-#[cfg(feature = "std")]
-fn short_or_failed(
-    step: VolatileMemoryResult<usize>,
-    completed: usize,
-) -> VolatileMemoryResult<usize> {
-    match step {
-        Err(VolatileMemoryError::IOError(_)) if completed > 0 => Ok(0),
-        other => other,
-    }
-}
-
-/// Tells the end of a stream, which is a short count, from its failure.
-#[cfg(feature = "std")]
-fn end_of_stream(result: Result<usize>) -> Result<usize> {
-    match result {
-        Err(Error::IOError(cause)) if is_end(&cause) => Ok(0),
-        Err(Error::Access {
-            completed,
-            source: VolatileMemoryError::IOError(cause),
-            ..
-        }) if is_end(&cause) => Ok(completed),
-        other => other,
-    }
-}
-
-/// Says whether an error only states that a stream ended, as the exact reads and writes do.
-///
-/// One that has more to tell is a failure, whatever its kind.
-#[cfg(feature = "std")]
-fn is_end(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{UnexpectedEof, WriteZero};
-
-    matches!(error.kind(), UnexpectedEof | WriteZero)
-        && error.get_ref().is_none()
-        && error.raw_os_error().is_none()
 }

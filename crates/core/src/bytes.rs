@@ -81,12 +81,17 @@ pub trait Bytes<A> {
         self.read_slice(value.as_mut_slice(), addr).map(|()| value)
     }
 
-    /// Reads up to `count` bytes from `src` and puts them at `addr`, with one successful read of
-    /// `src` per stretch of memory; returns how many bytes came.
+    /// Reads up to `count` bytes from `src` and puts them at `addr`, with as few reads of `src` as the memory's
+    /// layout allows (one, if it is no more than a few stretches); returns how many bytes came.
     ///
     /// # Errors
     ///
     /// If there is no memory at `addr`, or `src` fails before the first byte.
+    ///
+    /// # Partial progress
+    ///
+    /// A short count of `src` ends the access there, whatever stretch of memory it ends in: the next byte belongs at
+    /// `addr` plus the count. A failure of `src` after the first byte is a short count too; the next call meets it.
     #[cfg(feature = "std")]
     fn read_volatile_from<F>(&self, addr: A, src: &mut F, count: usize) -> Result<usize, Self::E>
     where
@@ -96,7 +101,13 @@ pub trait Bytes<A> {
     ///
     /// # Errors
     ///
-    /// If the memory or `src` ends before, or `src` fails; the error says how many bytes came.
+    /// If the memory or `src` ends before, or `src` fails; the error says how many bytes came, and an end is told from
+    /// a failure.
+    ///
+    /// # Partial progress
+    ///
+    /// A short count of `src` is followed by another read, for the byte after the last one. What a signal interrupted is
+    /// tried again.
     #[cfg(feature = "std")]
     fn read_exact_volatile_from<F>(
         &self,
@@ -107,12 +118,16 @@ pub trait Bytes<A> {
     where
         F: ReadVolatile;
 
-    /// Writes up to `count` bytes from `addr` to `dst`, with one successful write to `dst` per
-    /// stretch of memory; returns how many bytes went.
+    /// Writes up to `count` bytes from `addr` to `dst`, with as few writes to `dst` as the memory's layout allows (one,
+    /// if it is no more than a few stretches); returns how many bytes went.
     ///
     /// # Errors
     ///
     /// If there is no memory at `addr`, or `dst` fails before the first byte.
+    ///
+    /// # Partial progress
+    ///
+    /// As for [`read_volatile_from`](Self::read_volatile_from).
     #[cfg(feature = "std")]
     fn write_volatile_to<F>(&self, addr: A, dst: &mut F, count: usize) -> Result<usize, Self::E>
     where
@@ -123,6 +138,10 @@ pub trait Bytes<A> {
     /// # Errors
     ///
     /// If the memory ends before or `dst` fails; the error says how many bytes went.
+    ///
+    /// # Partial progress
+    ///
+    /// As for [`read_exact_volatile_from`](Self::read_exact_volatile_from).
     #[cfg(feature = "std")]
     fn write_all_volatile_to<F>(&self, addr: A, dst: &mut F, count: usize) -> Result<(), Self::E>
     where

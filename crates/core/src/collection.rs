@@ -61,11 +61,33 @@ pub enum GuestRegionCollectionError {
 ///
 /// Each region's bounds are read once, when it comes in; the region must keep them.
 pub struct GuestRegionCollection<R> {
-    /// # Invariants
-    ///
-    /// In the order of `index`, which has the bounds of each.
+    // # Invariants
+    //
+    // `regions` is in the order of `index`, which has the bounds of each; `first` is the first of them.
+    first: Option<Arc<R>>,
     regions: Vec<Arc<R>>,
     index: RegionIndex,
+}
+
+impl<R> GuestRegionCollection<R> {
+    /// Joins regions and their bounds.
+    fn join(regions: Vec<Arc<R>>, index: RegionIndex) -> Self {
+        Self {
+            first: regions.first().cloned(),
+            regions,
+            index,
+        }
+    }
+
+    /// Returns the region of this number.
+    #[inline(always)]
+    fn region(&self, number: usize) -> Option<&R> {
+        // Most accesses are to the first, which is one step nearer.
+        match number {
+            0 => self.first.as_deref(),
+            _ => self.regions.get(number).map(Arc::as_ref),
+        }
+    }
 }
 
 impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
@@ -98,7 +120,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
             let (start, last) = bounds(&**region)?;
             index.push(start, last)?;
         }
-        Ok(Self { regions, index })
+        Ok(Self::join(regions, index))
     }
 
     /// Makes a collection with one more region.
@@ -118,7 +140,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         regions.extend_from_slice(before);
         regions.push(region);
         regions.extend_from_slice(after);
-        Ok(Self { regions, index })
+        Ok(Self::join(regions, index))
     }
 
     /// Makes a collection without the region of `size` bytes at `base`, and returns that region
@@ -141,7 +163,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         let removed = regions.remove(number);
         let mut index = self.index.clone();
         index.remove(number);
-        Ok((Self { regions, index }, removed))
+        Ok((Self::join(regions, index), removed))
     }
 }
 
@@ -195,26 +217,31 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
     #[inline(always)]
     fn to_region_addr(&self, addr: GuestAddress) -> Option<(&R, MemoryRegionAddress)> {
         let (number, offset) = self.index.find(addr.raw_value())?;
-        let region = self.regions.get(number)?;
+        let region = self.region(number)?;
+        Some((region, MemoryRegionAddress(offset)))
+    }
+
+    #[inline(always)]
+    fn to_region_span(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Option<(&R, MemoryRegionAddress)> {
+        let (number, offset) = self.index.find_span(addr.raw_value(), count as u64)?;
+        let region = self.region(number)?;
         Some((region, MemoryRegionAddress(offset)))
     }
 }
 
 impl<R> Default for GuestRegionCollection<R> {
     fn default() -> Self {
-        Self {
-            regions: Vec::new(),
-            index: RegionIndex::default(),
-        }
+        Self::join(Vec::new(), RegionIndex::default())
     }
 }
 
 impl<R> Clone for GuestRegionCollection<R> {
     fn clone(&self) -> Self {
-        Self {
-            regions: self.regions.clone(),
-            index: self.index.clone(),
-        }
+        Self::join(self.regions.clone(), self.index.clone())
     }
 }
 

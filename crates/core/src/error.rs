@@ -57,6 +57,16 @@ pub enum Error {
         /// Why it failed.
         source: VolatileMemoryError,
     },
+    /// A page of the memory could not be accessed.
+    #[error("memory fault at gpa {address} after {completed} bytes: {kind}")]
+    Fault {
+        /// Guest address of the first byte that could not be accessed.
+        address: GuestAddress,
+        /// Bytes that were moved before.
+        completed: usize,
+        /// What the operating system said.
+        kind: FaultKind,
+    },
     /// The rest of the access cannot be reached, for another reason than that there is no memory.
     #[error("{operation} of {length} bytes at gpa {address} stopped after {completed} bytes")]
     Interrupted {
@@ -70,16 +80,6 @@ pub enum Error {
         completed: usize,
         /// Why the bytes after them cannot be reached.
         source: Box<Error>,
-    },
-    /// A page of the memory could not be accessed.
-    #[error("memory fault at gpa {address} after {completed} bytes: {kind}")]
-    Fault {
-        /// Guest address of the first byte that could not be accessed.
-        address: GuestAddress,
-        /// Bytes of the access that were moved before.
-        completed: usize,
-        /// What the operating system said.
-        kind: FaultKind,
     },
     /// A region gave out a slice of another length than it was asked for.
     #[error("region gave {actual} bytes at gpa {address} where {expected} were asked for")]
@@ -304,22 +304,35 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_the_first_byte_that_was_not_moved() {
+    fn a_fault_names_the_guest_address_of_its_byte() {
         let request = Request {
             operation: Operation::Write,
             address: GuestAddress(0x1ff8),
             length: 32,
         };
-        let cause = VolatileMemoryError::Fault {
-            addr: 4,
-            completed: 4,
+        let cause = || VolatileMemoryError::Fault {
+            addr: 0x77,
+            completed: 3,
             kind: FaultKind::Beyond,
         };
-        let fault = request.failed(8, cause);
+        let fault = request.failed(16, cause());
+        assert!(matches!(
+            fault,
+            Error::Fault {
+                address: GuestAddress(0x200b),
+                completed: 19,
+                kind: FaultKind::Beyond
+            }
+        ));
         assert_eq!(
             fault.to_string(),
-            "memory fault at gpa 0x2004 after 12 bytes: there is no page behind the mapping"
+            "memory fault at gpa 0x200b after 19 bytes: there is no page behind the mapping"
         );
+        // Without an address there is none to tell.
+        assert!(matches!(
+            Error::from(cause()),
+            Error::VolatileMemory(VolatileMemoryError::Fault { completed: 3, .. })
+        ));
     }
 
     #[test]

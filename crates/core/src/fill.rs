@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One value for a whole range, and the search for a byte that is not zero.
 
-use crate::access::{all, walk};
+use crate::access::{all, walk_on};
 use crate::error::{Operation, Result};
 use crate::permissions::Permissions;
 use crate::reach::Reach;
@@ -40,7 +40,7 @@ fn fill_crossing<'m, T: Reach<'m>>(
     addr: T::Address,
     count: usize,
 ) -> Result<()> {
-    let completed = walk(target, Operation::Fill, addr, count, |slice, _| {
+    let completed = walk_on(target, Operation::Fill, addr, count, 0, |slice, _| {
         slice.fill(value).map(|()| slice.len())
     })?;
     all(completed, count)
@@ -50,7 +50,7 @@ fn fill_crossing<'m, T: Reach<'m>>(
 #[inline(never)]
 fn is_zero_crossing<'m, T: Reach<'m>>(target: T, addr: T::Address, count: usize) -> Result<bool> {
     let mut found = false;
-    let completed = walk(target, Operation::IsZero, addr, count, |slice, _| {
+    let completed = walk_on(target, Operation::IsZero, addr, count, 0, |slice, _| {
         found = !slice.is_zero()?;
         // What lies behind is not looked at.
         Ok(if found { 0 } else { slice.len() })

@@ -7,9 +7,14 @@ use alloc::vec::Vec;
 ///
 /// # Invariants
 ///
-/// Both arrays have the same length; `starts[i] <= lasts[i] < starts[i + 1]`.
+/// Both arrays have the same length; `starts[i] <= lasts[i] < starts[i + 1]`. The copies of the first region's bounds
+/// are 0 without regions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RegionIndex {
+    /// The first region's first address. Most guests have most of their memory there, so it is looked at first.
+    first_start: u64,
+    /// The first region's size, less one.
+    first_len_less_one: u64,
     /// First address of each region.
     starts: Vec<u64>,
     /// Last address of each region, still in it, so that a region may end at 2^64.
@@ -41,24 +46,54 @@ impl RegionIndex {
         }
         self.starts.push(start);
         self.lasts.push(last);
+        self.copy_first();
         Ok(())
     }
 
     /// Returns the number of the region with `addr` in it, and the offset in it.
-    #[inline]
+    ///
+    /// Without regions it may be number 0, which does not exist.
+    #[inline(always)]
     pub(crate) fn find(&self, addr: u64) -> Option<(usize, u64)> {
-        // One region is common and needs no search. Without any number the search gives one that no region has.
-        let number = match self.starts.len() {
-            1 => 0,
-            _ => self
-                .starts
-                .partition_point(|&start| start <= addr)
-                .wrapping_sub(1),
-        };
+        let offset = addr.wrapping_sub(self.first_start);
+        // Below the start the difference wraps to something larger than any region that starts there.
+        if offset <= self.first_len_less_one {
+            return Some((0, offset));
+        }
+        let number = self.number_by_search(addr);
         let (start, last) = (self.starts.get(number)?, self.lasts.get(number)?);
         let offset = addr.wrapping_sub(*start);
-        // Below `start` the difference wraps to something larger than any region that starts there.
         (offset <= last.wrapping_sub(*start)).then_some((number, offset))
+    }
+
+    /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
+    #[inline(always)]
+    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(usize, u64)> {
+        let last_offset = count.checked_sub(1)?;
+        let offset = addr.wrapping_sub(self.first_start);
+        if offset <= self.first_len_less_one {
+            return (last_offset <= self.first_len_less_one.wrapping_sub(offset))
+                .then_some((0, offset));
+        }
+        let (number, offset) = self.find(addr)?;
+        let last = *self.lasts.get(number)?;
+        (last_offset <= last.wrapping_sub(addr)).then_some((number, offset))
+    }
+
+    /// Returns the number of the last region that starts at `addr` or below; below all regions one that none has.
+    #[inline(never)]
+    fn number_by_search(&self, addr: u64) -> usize {
+        self.starts
+            .partition_point(|&start| start <= addr)
+            .wrapping_sub(1)
+    }
+
+    /// Keeps the copies of the first region's bounds.
+    fn copy_first(&mut self) {
+        let first = self.starts.first().zip(self.lasts.first());
+        let (start, last) = first.map_or((0, 0), |(&start, &last)| (start, last));
+        self.first_start = start;
+        self.first_len_less_one = last.wrapping_sub(start);
     }
 
     /// Adds a region in its place and returns its number; its first address must not be above its last.
@@ -72,6 +107,7 @@ impl RegionIndex {
         }
         self.starts.insert(number, start);
         self.lasts.insert(number, last);
+        self.copy_first();
         Ok(number)
     }
 
@@ -79,6 +115,7 @@ impl RegionIndex {
     pub(crate) fn remove(&mut self, number: usize) {
         self.starts.remove(number);
         self.lasts.remove(number);
+        self.copy_first();
     }
 
     /// Returns the number of the region of `len` bytes at `start`.
@@ -101,6 +138,12 @@ mod tests {
         index
     }
 
+    fn found(index: &RegionIndex, addr: u64) -> Option<(usize, u64)> {
+        index
+            .find(addr)
+            .filter(|&(number, _)| number < index.starts.len())
+    }
+
     #[test]
     fn an_address_is_found_in_its_region_only() {
         let tables: [&[(u64, u64)]; 5] = [
@@ -118,8 +161,29 @@ mod tests {
                     .iter()
                     .position(|&(start, last)| start <= addr && addr <= last)
                     .map(|number| (number, addr - bounds[number].0));
-                assert_eq!(index.find(addr), expected, "{addr} in {bounds:?}");
+                assert_eq!(found(&index, addr), expected, "{addr} in {bounds:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_span_is_found_if_one_region_has_all_of_it() {
+        let index = index(&[(5, 9), (10, 14), (20, u64::MAX)]);
+        for (addr, count, expected) in [
+            (5, 0, None),
+            (5, 5, Some((0, 0))),
+            (5, 6, None),
+            (9, 1, Some((0, 4))),
+            (9, 2, None),
+            (10, 5, Some((1, 0))),
+            (12, 4, None),
+            (15, 1, None),
+            (20, u64::MAX - 19, Some((2, 0))),
+            (21, u64::MAX - 19, None),
+            (u64::MAX, 1, Some((2, u64::MAX - 20))),
+            (u64::MAX, u64::MAX, None),
+        ] {
+            assert_eq!(index.find_span(addr, count), expected, "{addr} {count}");
         }
     }
 
@@ -152,9 +216,9 @@ mod tests {
         assert_eq!(index.insert(20, 29), Ok(1));
         assert_eq!(index.insert(0, 9), Ok(0));
         assert_eq!(index.insert(40, u64::MAX), Ok(4));
-        assert_eq!(index.find(25), Some((2, 5)));
+        assert_eq!(found(&index, 25), Some((2, 5)));
         index.remove(2);
-        assert_eq!(index.find(25), None);
-        assert_eq!(index.find(35), Some((2, 5)));
+        assert_eq!(found(&index, 25), None);
+        assert_eq!(found(&index, 35), Some((2, 5)));
     }
 }

@@ -6,7 +6,7 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::error::Result;
 use crate::guest_address::GuestAddress;
-use crate::memory::{GuestMemory, GuestMemorySlices, some_exact_slice};
+use crate::memory::{GuestMemory, GuestMemorySlices, room, some_exact_slice};
 use crate::permissions::Permissions;
 use crate::region::GuestMemoryRegion;
 use crate::slice_iterator::GuestMemorySliceIterator;
@@ -54,6 +54,21 @@ pub trait IoMemory {
         None
     }
 
+    /// Returns a window on the start of `[addr, addr + count)`, as long as can be found at once and not empty.
+    ///
+    /// This is the short path of an access that crosses a border; `None` goes on over
+    /// [`get_slices`](Self::get_slices).
+    #[inline]
+    fn first_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
+        let _ = (addr, count, access);
+        None
+    }
+
     /// Returns the guest memory below if addresses are not translated.
     fn physical_memory(&self) -> Option<&Self::PhysicalMemory> {
         None
@@ -85,9 +100,21 @@ impl<M: GuestMemory + ?Sized> IoMemory for M {
         count: usize,
         access: Permissions,
     ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
-        let (region, offset) = self.to_region_addr(addr)?;
+        let (region, offset) = self.to_region_span(addr, count)?;
         let slice = some_exact_slice(region, offset, count)?;
         (!access.has_write() || !slice.is_read_only()).then_some(slice)
+    }
+
+    #[inline(always)]
+    fn first_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, Self::Bitmap>>> {
+        let (region, offset) = self.to_region_addr(addr)?;
+        let slice = some_exact_slice(region, offset, room(region, offset, count))?;
+        (!slice.is_empty() && (!access.has_write() || !slice.is_read_only())).then_some(slice)
     }
 
     #[inline]

@@ -79,6 +79,8 @@
 //! * An access of 1, 2, 4 or 8 bytes at an aligned host address is one access of that size.
 //! * Writes to memory that is mapped read-only are errors.
 //! * A region that gives out a slice of another length than asked for makes an error, nothing else.
+//! * A stream over several regions is given all of them at once, and goes on at the byte after the last one that
+//!   moved; an interrupted call is tried again, and its end is told from its failure. Nothing is allocated.
 //! * Errors keep the operation, the address, the length, what was done, and the cause.
 //!
 //! # What it does not do
@@ -118,6 +120,9 @@ mod reach;
 mod region;
 mod region_bytes;
 mod slice_iterator;
+#[cfg(feature = "std")]
+mod stream;
+mod walk;
 
 pub use address::{Address, AddressValue};
 pub use address_space::GuestAddressSpace;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a guest's memory is: a set of regions.
 
+use alloc::boxed::Box;
 use core::iter::FusedIterator;
 
 use guest_memory_bitmap::BS;
@@ -54,6 +55,17 @@ pub trait GuestMemory {
     fn to_region_addr(&self, addr: GuestAddress) -> Option<(&Self::R, MemoryRegionAddress)> {
         let region = self.find_region(addr)?;
         Some((region, region.to_region_addr(addr)?))
+    }
+
+    /// Returns the region with all of `[addr, addr + count)` in it, and where in it; an empty range is in none.
+    #[inline]
+    fn to_region_span(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Option<(&Self::R, MemoryRegionAddress)> {
+        let (region, start) = self.to_region_addr(addr)?;
+        (count > 0 && room(region, start, count) == count).then_some((region, start))
     }
 
     /// Says whether there is memory at `addr`.
@@ -198,16 +210,18 @@ pub(crate) fn some_exact_slice<R: GuestMemoryRegion + ?Sized>(
         Ok(slice) if slice.len() == count => Some(slice),
         Ok(_) => None,
         Err(error) => {
-            forget_why(error);
+            forget_why(Box::new(error));
             None
         }
     }
 }
 
 /// Drops an error out of line: it may own something, and the short path should not see that.
+///
+/// In a box, since an error that is passed by its address keeps the slice of the good case in memory with it.
 #[cold]
 #[inline(never)]
-fn forget_why(error: Error) {
+fn forget_why(error: Box<Error>) {
     drop(error);
 }
 

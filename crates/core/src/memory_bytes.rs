@@ -4,6 +4,7 @@
 use guest_memory_bitmap::BS;
 use guest_memory_volatile::VolatileSlice;
 
+use crate::address::Address;
 use crate::bytes::Bytes;
 use crate::bytes_ext::{BytesExt, bytes_ext_by_reach};
 use crate::error::Result;
@@ -35,6 +36,21 @@ impl<'m, M: IoMemory + ?Sized> Reach<'m> for InMemory<'m, M> {
         access: Permissions,
     ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
         self.0.single_slice(addr, count, access)
+    }
+
+    #[inline(always)]
+    fn first(
+        self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        self.0.first_slice(addr, count, access)
+    }
+
+    #[inline(always)]
+    fn after(addr: GuestAddress, count: usize) -> Option<GuestAddress> {
+        addr.checked_add(count as u64)
     }
 
     fn slices(

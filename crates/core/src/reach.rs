@@ -23,6 +23,17 @@ pub(crate) trait Reach<'m>: Copy {
         access: Permissions,
     ) -> Option<VolatileSlice<'m, Self::Bitmap>>;
 
+    /// Returns a slice of the start of the access, not empty, if one can be found at once.
+    fn first(
+        self,
+        addr: Self::Address,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>>;
+
+    /// Returns the address so many bytes on, if there is one.
+    fn after(addr: Self::Address, count: usize) -> Option<Self::Address>;
+
     /// Walks over the slices that together are the access; one that cannot be had is an error and
     /// the last.
     fn slices(
@@ -36,7 +47,7 @@ pub(crate) trait Reach<'m>: Copy {
     fn guest_address(self, addr: Self::Address) -> GuestAddress;
 }
 
-/// Writes `Bytes` in terms of the functions in `access`; `$reach` makes the [`Reach`] of `self`.
+/// Writes `Bytes` in terms of the functions in `access` and `stream`; `$reach` makes the [`Reach`] of `self`.
 macro_rules! bytes_by_reach {
     ($address:ty, $reach:path) => {
         type E = $crate::error::Error;
@@ -88,7 +99,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -101,7 +112,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::ReadVolatile,
         {
-            $crate::access::read_exact_volatile_from($reach(self), addr, src, count)
+            $crate::stream::read_exact_volatile_from($reach(self), addr, src, count)
         }
 
         #[cfg(feature = "std")]
@@ -114,7 +125,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_volatile_to($reach(self), addr, dst, count)
         }
 
         #[cfg(feature = "std")]
@@ -127,7 +138,7 @@ macro_rules! bytes_by_reach {
         where
             F: guest_memory_volatile::WriteVolatile,
         {
-            $crate::access::write_all_volatile_to($reach(self), addr, dst, count)
+            $crate::stream::write_all_volatile_to($reach(self), addr, dst, count)
         }
 
         #[inline(always)]

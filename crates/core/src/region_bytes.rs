@@ -48,6 +48,20 @@ impl<'m, R: GuestMemoryRegion> Reach<'m> for InRegion<'m, R> {
         (!access.has_write() || !slice.is_read_only()).then_some(slice)
     }
 
+    fn first(
+        self,
+        _addr: MemoryRegionAddress,
+        _count: usize,
+        _access: Permissions,
+    ) -> Option<VolatileSlice<'m, Self::Bitmap>> {
+        // An access that one slice does not hold leaves the region.
+        None
+    }
+
+    fn after(addr: MemoryRegionAddress, count: usize) -> Option<MemoryRegionAddress> {
+        addr.checked_add(count as u64)
+    }
+
     fn slices(
         self,
         addr: MemoryRegionAddress,

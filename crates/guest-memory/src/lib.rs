@@ -55,6 +55,7 @@
 //! * Every write through a method of this library is in the dirty bitmap, after the data. Raw
 //!   pointers and references that were handed out are the caller's to mark.
 //! * Memory that is mapped read-only refuses writes with an error.
+//! * A stream over several regions goes on at the byte after the last one; an error says how many bytes were done.
 //!
 //! # What it does not do
 //!
@@ -92,7 +93,7 @@ pub use guest_memory::{
     Operation, Permissions, Result as GuestMemoryResult,
 };
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder};

@@ -41,8 +41,11 @@ pub struct GuestRegionMmap<B = ()> {
     //
     // 1. `view` was taken from the memory of `mapping`, which this region keeps.
     // 2. `guest_base + size - 1` does not overflow.
+    // 3. `size_bytes` is the size of `mapping`.
     /// A copy of the mapping's, so that an access need not follow the `Arc`.
     view: View,
+    /// Likewise; a view of memory that cannot be read has no bytes.
+    size_bytes: usize,
     guest_base: GuestAddress,
     mapping: Arc<MmapRegion<B>>,
 }
@@ -63,6 +66,7 @@ impl<B: Bitmap> GuestRegionMmap<B> {
         guest_base.0.checked_add(last_offset)?;
         Some(Self {
             view: mapping.view(),
+            size_bytes: mapping.size(),
             guest_base,
             mapping,
         })
@@ -74,18 +78,20 @@ impl<B: Bitmap> GuestRegionMmap<B> {
     }
 
     /// Says why the range has no slice.
+    ///
+    /// In a box, since an error that is returned through its address keeps the slice of the good case in memory too.
     #[cold]
     #[inline(never)]
-    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> GuestMemoryError {
+    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> Box<GuestMemoryError> {
         // An offset beyond the host's addresses is as far out of bounds as the last of them.
         let host_offset = usize::try_from(offset.0).unwrap_or(usize::MAX);
-        GuestMemoryError::Access {
+        Box::new(GuestMemoryError::Access {
             operation: Operation::Slice,
             address: GuestAddress(self.guest_base.0.wrapping_add(offset.0)),
             length: count,
             completed: 0,
             source: self.mapping.no_slice(host_offset, count),
-        }
+        })
     }
 }
 
@@ -125,7 +131,7 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
     #[inline]
     fn len(&self) -> GuestUsize {
         // Lossless: `usize` has at most 64 bits on every target.
-        self.mapping.size() as GuestUsize
+        self.size_bytes as GuestUsize
     }
 
     #[inline]
@@ -204,7 +210,7 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
             // SAFETY: by invariant 1 the view's mapping lives as long as `self` is borrowed.
             unsafe { self.view.slice(offset, count, bitmap) }
         });
-        slice.ok_or_else(|| self.no_slice(offset, count))
+        slice.ok_or_else(|| *self.no_slice(offset, count))
     }
 
     /// Returns a window on the whole region, read-only if the memory is mapped without `PROT_WRITE`.

@@ -52,7 +52,7 @@
 //! somebody truncates, or whose file system runs full, after it was mapped: that is SIGBUS at the next
 //! access. The memory files made here cannot be resized, but who has the descriptor can punch holes into
 //! one; in a file of huge pages the next access to a hole needs a page that the pool may no longer have,
-//! and is SIGBUS too. Undo `MAP_NORESERVE` on huge pages if the caller asks for it.
+//! and is SIGBUS too. (Where the fault guard of the volatile crate is installed these are errors.) Undo `MAP_NORESERVE` on huge pages if the caller asks for it.
 //!
 //! # Cost
 //!

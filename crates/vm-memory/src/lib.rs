@@ -122,7 +122,9 @@ pub mod guest_memory {
 
 /// Streams into and out of guest memory.
 pub mod io {
-    pub use guest_memory_volatile::io::{ReadVolatile, WriteVolatile};
+    pub use guest_memory_volatile::io::{
+        At, ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt,
+    };
 }
 
 /// Memory mapped by the operating system.

@@ -148,6 +148,14 @@ mod tests {
                 Error::ReadOnly { addr: 0x40 },
                 "write at offset 0x40 of read-only memory",
             ),
+            (
+                Error::Fault {
+                    addr: 0x1000,
+                    completed: 12,
+                    kind: FaultKind::System,
+                },
+                "memory fault at offset 0x1000 after 12 bytes: a system call could not access it",
+            ),
         ];
         for (error, message) in table {
             assert_eq!(error.to_string(), message);

@@ -34,7 +34,8 @@
 //! * [`ByteValued`]: types that are plain bytes; [`endian`] has integers of a fixed byte order.
 #![cfg_attr(
     feature = "std",
-    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination."
+    doc = "* [`ReadVolatile`], [`WriteVolatile`]: files, sockets and buffers as source and destination, for",
+    doc = "  one slice or many at once; [`ReadVolatileAt`], [`WriteVolatileAt`]: files at an offset."
 )]
 //!
 //! # Valid guest range
@@ -55,34 +56,45 @@
 //!
 //! # Guarantees
 //!
-//! * An access of 1, 2, 4 or 8 bytes whose guest address is aligned to its size is one access of
-//!   that size: it is never torn, whatever the alignment of the host's buffer. Longer copies are
-//!   made of such accesses, so each aligned element of up to 8 bytes is whole, but the copy is not.
-//! * Plain reads and writes are not ordered against other accesses; [`VolatileSlice::load`] and
-//!   [`VolatileSlice::store`] are, as their ordering says.
+//! * **Width and tearing.** An access of 1, 2, 4 or 8 bytes whose host address is aligned to its size is one access of
+//!   that size: it is never torn, whatever the alignment of the buffer on our side. 16 bytes aligned to 8 are two of 8.
+//!   Anything longer or not aligned is cut where aligned words of 8 bytes begin, so each aligned element of up to 8 bytes
+//!   is moved whole, but the copy as such is not. (On x86-64 several words move in one vector. The architecture promises
+//!   that to be whole for 16 aligned bytes, for single words in wider ones the processors in use keep to it, and tests look
+//!   for torn words.)
+//! * **Ordering.** Plain reads, writes and copies are not ordered against other accesses. [`VolatileSlice::load`] and
+//!   [`VolatileSlice::store`] are, as their ordering says; [`compare_exchange`](VolatileSlice::compare_exchange),
+//!   [`swap`](VolatileSlice::swap) and the `fetch_` methods are sequentially consistent.
 //! * Whatever is written through this crate's methods is marked in the slice's bitmap, after the
 //!   data. What is written through a raw pointer or a reference that was handed out is not seen.
-//! * Out of bounds, overflow, misalignment and writes to read-only memory are errors.
+//! * Out of bounds, overflow, misalignment and writes to read-only memory are errors. A page that cannot be accessed is one
+//!   as well with the feature `fault-guard` and its handlers installed; else it is the operating system's signal.
+//! * A stream access says how many bytes moved, also when it fails, and goes on at the byte after the
+//!   last one. Several slices are one system call and no allocation.
 //!
 //! # Mixed sizes
 //!
-//! Rust's memory model does not define atomic accesses of different sizes that race on the same bytes
-//! within one process, say a `u64` written by one thread and its lower half read by another. The
-//! engine makes them if the program's own threads do that to guest memory. On the targets in use
-//! they are plain loads and stores of the machine, but the model does not promise it.
+//! On x86-64 and aarch64 every access is assembly, which the compiler cannot look into: what a race yields is the
+//! machine's affair, and any mixture of sizes is defined there. Elsewhere accesses are atomics of the language. Its memory
+//! model does not define atomic accesses of different sizes that race on the same bytes within one process, say a `u64`
+//! written by one thread and its lower half read by another, and the engine makes them if the program's own threads do.
+//! The same holds on every target for a reference from [`get_atomic_ref`](VolatileMemory::get_atomic_ref).
 //!
 //! # What it does not do
 //!
-//! It knows no guest addresses and maps no memory. It does not survive a page that cannot be
-//! accessed (a file truncated under its mapping): that is the operating system's signal.
+//! It knows no guest addresses and maps no memory.
 //!
 //! # Cost
 //!
-//! An access of up to 8 bytes is a bounds check and the access itself.
+//! An access of up to 8 bytes is a bounds check and the access itself. A copy of some words stands where it is called; long
+//! ones run at `memcpy`'s speed. The fault guard costs a test of a register per access of up to 16 bytes, whether its
+//! handlers are installed or not, and nothing in a longer copy.
 //!
 //! # Features
 //!
 //! * `std` (default): streams and I/O errors. Without it the crate is `no_std`.
+//! * `fault-guard`: the module `fault`, whose handlers turn a page that cannot be accessed into an error (Linux on x86-64
+//!   and aarch64). Without it such a page is the operating system's signal.
 //! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through a wrapper named `Plain`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -119,6 +131,7 @@ mod slice;
 mod slice_atomics;
 mod slice_bytes;
 mod slice_endian;
+mod slice_peek;
 mod span;
 
 /// Plain-byte types.
@@ -148,7 +161,7 @@ pub use bytes::*;
 pub use endian::{Be16, Be32, Be64, BeSize, Le16, Le32, Le64, LeSize};
 #[cfg(feature = "std")]
 #[doc(inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[doc(inline)]
 pub use volatile_memory::{
     Error as VolatileMemoryError, FaultKind, MmapInfo, PtrGuard, PtrGuardMut,

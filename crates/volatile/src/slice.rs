@@ -45,6 +45,13 @@ pub struct VolatileSlice<'a, B = ()> {
     bitmap: B,
 }
 
+// Address and length come first, as documented.
+const _: () = {
+    assert!(VolatileSlice::<'_, ()>::OFFSET_OF_SPAN == 0);
+    assert!(HostSpan::OFFSET_OF_BASE == 0);
+    assert!(HostSpan::OFFSET_OF_LEN == size_of::<*mut u8>());
+};
+
 impl<'a> VolatileSlice<'a, ()> {
     /// Makes a slice of `size` bytes at `addr`, whose writes are not tracked.
     ///
@@ -226,7 +233,7 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(0, len_bytes);
                 Ok(count)
             }
-            Err(fault) => Err(self.stopped(0, fault)),
+            Err(fault) => Err(self.written_before(0, fault)),
         }
     }
 
@@ -263,9 +270,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 slice.bitmap.mark_dirty(0, len_bytes);
                 Ok(len_bytes)
             }
-            Err(Stuck { at, done, apart }) => {
+            Err(Stuck { at, done, ahead }) => {
                 slice.bitmap.mark_dirty(done.start, done.len());
-                slice.bitmap.mark_dirty(apart.start, apart.len());
+                slice.bitmap.mark_dirty(ahead.start, ahead.len());
                 Err(Error::Fault {
                     addr: at,
                     completed: done.len(),
@@ -297,7 +304,7 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(0, self.len());
                 Ok(())
             }
-            Err(fault) => Err(self.stopped(0, fault)),
+            Err(fault) => Err(self.written_before(0, fault)),
         }
     }
 
@@ -332,6 +339,9 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         }
     }
 
+    /// Where the span stands in a slice, in bytes.
+    pub(crate) const OFFSET_OF_SPAN: usize = core::mem::offset_of!(Self, span);
+
     #[inline(always)]
     pub(crate) fn span(&self) -> &HostSpan<'a> {
         &self.span
@@ -361,14 +371,14 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
                 self.bitmap.mark_dirty(offset, buf.len());
                 Ok(())
             }
-            Err(fault) => Err(self.stopped(offset, fault)),
+            Err(fault) => Err(self.written_before(offset, fault)),
         }
     }
 
     /// Marks what a write from `offset` on did before it stopped at a page, and makes its error.
     #[cold]
     #[inline(never)]
-    pub(crate) fn stopped(&self, offset: usize, fault: Fault) -> Error {
+    fn written_before(&self, offset: usize, fault: Fault) -> Error {
         self.bitmap.mark_dirty(offset, fault.completed);
         Error::fault(offset, fault)
     }

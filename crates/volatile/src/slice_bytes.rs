@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Access to a slice by offset.
 
-#![expect(unsafe_code, reason = "moves a value through the copy engine")]
-
 use guest_memory_bitmap::BitmapSlice;
 
 use crate::byte_valued::ByteValued;
-use crate::copy;
 use crate::error::{Error, Result};
 #[cfg(feature = "std")]
-use crate::io::{ReadVolatile, WriteVolatile, at_most, retry_interrupted};
+use crate::io::{ReadVolatile, WriteVolatile, at_most, fault_after, retry_interrupted};
 use crate::slice::VolatileSlice;
 
 impl<B: BitmapSlice> VolatileSlice<'_, B> {
@@ -50,10 +47,10 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// then written.
     #[inline(always)]
     pub fn write_slice(&self, buf: &[u8], addr: usize) -> Result<()> {
-        match self.put_bytes(buf, addr) {
-            Ok(()) => Ok(()),
-            Err(error) => self.write_partly(buf, addr, error),
+        if self.poke_slice(buf, addr) {
+            return Ok(());
         }
+        self.clone().write_partly(buf, addr)
     }
 
     /// Fills all of `buf` from `addr`.
@@ -64,50 +61,44 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// is then read.
     #[inline(always)]
     pub fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<()> {
-        match self.get_bytes(buf, addr) {
-            Ok(()) => Ok(()),
-            Err(error) => self.read_partly(buf, addr, error),
+        if self.peek_slice(buf, addr) {
+            return Ok(());
         }
+        self.clone().read_partly(buf, addr)
     }
 
     /// Writes an object to `addr`.
+    ///
+    /// # Atomicity
+    ///
+    /// One access if the object has 1, 2, 4 or 8 bytes and its host address is aligned to that, two of 8 bytes if it has 16
+    /// and is aligned to 8; in no order with other accesses.
     ///
     /// # Errors
     ///
     /// Those of [`write_slice`](Self::write_slice).
     #[inline(always)]
     pub fn write_obj<T: ByteValued>(&self, val: T, addr: usize) -> Result<()> {
-        match self.span().sub(addr, size_of::<T>()) {
-            Ok(target) if !target.is_read_only() => {
-                // SAFETY: the span has the value's size and is a valid guest range that may be written; a
-                // `ByteValued` has no padding.
-                match unsafe { copy::write(target.base(), val) } {
-                    Ok(()) => {
-                        self.bitmap().mark_dirty(addr, size_of::<T>());
-                        Ok(())
-                    }
-                    Err(fault) => Err(self.stopped(addr, fault)),
-                }
-            }
-            _ => all(self.write(val.as_slice(), addr)?, size_of::<T>()),
+        if self.poke(val, addr) {
+            return Ok(());
         }
+        self.clone().write_obj_partly(val, addr)
     }
 
     /// Reads an object from `addr`.
+    ///
+    /// # Atomicity
+    ///
+    /// As [`write_obj`](Self::write_obj).
     ///
     /// # Errors
     ///
     /// Those of [`read_slice`](Self::read_slice).
     #[inline(always)]
     pub fn read_obj<T: ByteValued>(&self, addr: usize) -> Result<T> {
-        match self.span().sub(addr, size_of::<T>()) {
-            // SAFETY: the span has the value's size and is a valid guest range; any bytes are a `T` by the
-            // contract of `ByteValued`.
-            Ok(source) => match unsafe { copy::read(source.base()) } {
-                Ok(value) => Ok(value),
-                Err(fault) => Err(Error::fault(addr, fault)),
-            },
-            Err(_) => Err(self.why_no_obj(addr, size_of::<T>())),
+        match self.peek(addr) {
+            Some(value) => Ok(value),
+            None => self.clone().read_obj_partly(addr),
         }
     }
 
@@ -128,10 +119,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        at_most(
-            target.len(),
-            retry_interrupted(|| src.read_volatile(&mut target))?,
-        )
+        let step = retry_interrupted(|| src.read_volatile(&mut target));
+        let came = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(target.len(), came)
     }
 
     /// Reads exactly `count` bytes from `src` into `[addr, addr + count)`.
@@ -150,7 +140,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
         let mut target = self.subslice(addr, count)?;
         target.span().check_writable(addr)?;
-        src.read_exact_volatile(&mut target)
+        let done = src.read_exact_volatile(&mut target);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Writes once from `[addr, ..)` to `dst`, at most `count` bytes; returns how many went.
@@ -168,10 +159,9 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
             return Ok(0);
         }
         let source = self.subslice(addr, count)?;
-        at_most(
-            source.len(),
-            retry_interrupted(|| dst.write_volatile(&source))?,
-        )
+        let step = retry_interrupted(|| dst.write_volatile(&source));
+        let went = step.map_err(|error| fault_after(error, addr, 0))?;
+        at_most(source.len(), went)
     }
 
     /// Writes exactly `[addr, addr + count)` to `dst`.
@@ -189,7 +179,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         if count == 0 {
             return Ok(());
         }
-        dst.write_all_volatile(&self.subslice(addr, count)?)
+        let done = dst.write_all_volatile(&self.subslice(addr, count)?);
+        done.map_err(|error| fault_after(error, addr, 0))
     }
 
     /// Returns how many of `wanted` bytes there are from `addr` on; none is an error unless none is
@@ -203,36 +194,33 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         }
     }
 
-    /// Says why there is no object at `addr`.
+    /// An object's read that failed, once more.
     #[cold]
     #[inline(never)]
-    fn why_no_obj(&self, addr: usize, size: usize) -> Error {
-        match self.room(addr, size) {
-            Ok(room) => Error::PartialBuffer {
-                expected: size,
-                completed: room,
-            },
-            Err(error) => error,
-        }
+    fn read_obj_partly<T: ByteValued>(self, addr: usize) -> Result<T> {
+        let mut value = T::zeroed();
+        all(self.read(value.as_mut_slice(), addr)?, size_of::<T>())?;
+        Ok(value)
     }
 
-    /// The end of a write that failed: one that does not fit writes what does, and the error says how much that is.
+    /// A write that failed, once more: what fits is written, the error says how much that is.
     #[cold]
     #[inline(never)]
-    fn write_partly(&self, buf: &[u8], addr: usize, error: Error) -> Result<()> {
-        if matches!(error, Error::Fault { .. }) {
-            return Err(error);
-        }
+    fn write_partly(self, buf: &[u8], addr: usize) -> Result<()> {
         all(self.write(buf, addr)?, buf.len())
     }
 
-    /// The end of a read that failed: one that does not fit reads what is there, and the error says how much that is.
+    /// An object's write that failed, once more.
     #[cold]
     #[inline(never)]
-    fn read_partly(&self, buf: &mut [u8], addr: usize, error: Error) -> Result<()> {
-        if matches!(error, Error::Fault { .. }) {
-            return Err(error);
-        }
+    fn write_obj_partly<T: ByteValued>(self, val: T, addr: usize) -> Result<()> {
+        all(self.write(val.as_slice(), addr)?, size_of::<T>())
+    }
+
+    /// A read that failed, once more: what is there is read, the error says how much that is.
+    #[cold]
+    #[inline(never)]
+    fn read_partly(self, buf: &mut [u8], addr: usize) -> Result<()> {
         all(self.read(buf, addr)?, buf.len())
     }
 }

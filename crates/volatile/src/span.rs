@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "does pointer arithmetic on guest ranges")]
 
 use core::marker::PhantomData;
+use core::mem::offset_of;
 
 use crate::error::{Error, Result};
 
@@ -31,6 +32,12 @@ pub(crate) struct HostSpan<'a> {
 }
 
 impl<'a> HostSpan<'a> {
+    /// Where the host address stands in a span, in bytes.
+    pub(crate) const OFFSET_OF_BASE: usize = offset_of!(Self, base);
+
+    /// Where the length with its flag stands in a span, in bytes.
+    pub(crate) const OFFSET_OF_LEN: usize = offset_of!(Self, flagged_len);
+
     /// Makes a writable span.
     ///
     /// # Safety

@@ -191,7 +191,9 @@ impl Stream {
         let flow = match portions {
             Portions::Plain => Flow::Plain,
             Portions::Cursor => Flow::Cursor,
-            Portions::Dribble(portion) => Flow::Dribble(portion.into()),
+            // Half of them one slice at a time, half across slices: the corpus keeps its meaning.
+            Portions::Dribble(portion) if portion < 128 => Flow::Dribble(portion.into()),
+            Portions::Dribble(portion) => Flow::Across(usize::from(portion) - 128),
             Portions::FailAfter(limit) => Flow::FailAfter(limit.into()),
         };
         (amount, flow)

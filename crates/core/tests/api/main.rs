@@ -10,5 +10,6 @@ mod access;
 mod bytes_ext;
 mod foreign;
 mod region_defaults;
+mod stream_batches;
 mod streams;
 mod toy;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Copies between two guest ranges that may overlap.
 //!
-//! Where both sides are aligned alike, and lie apart or the target well before the source, words go straight over. Otherwise
+//! Where both sides are aligned alike and the target does not begin within the source, words go straight over. Otherwise
 //! they go through a small buffer of the host's. So that no aligned word of either is torn, each read ends at a word
 //! boundary of the source and each write at one of the destination; what was read but does not fill a word of the
 //! destination stays in the buffer for the next write.
@@ -9,15 +9,13 @@
 
 use core::ops::Range;
 
-use super::steps::{WithinGuest, copy};
+use super::steps::{BLOCK, WithinGuest, copy};
 use super::{Fault, from_guest, to_guest};
 
 /// Widest access that is never torn, in bytes.
 const WORD: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 512;
-/// More than the bulk reads before it writes.
-const BLOCK: usize = 256;
 /// Room for a chunk and what the last write left over.
 const CAPACITY: usize = CHUNK + WORD;
 
@@ -28,9 +26,8 @@ pub(crate) struct Stuck {
     pub(crate) at: usize,
     /// Offsets of the bytes that were.
     pub(crate) done: Range<usize>,
-    /// Offsets of bytes apart from those that were written too, for the marks: a copy that goes backwards writes each
-    /// chunk forwards.
-    pub(crate) apart: Range<usize>,
+    /// Offsets of more bytes that were written, ahead of the others.
+    pub(crate) ahead: Range<usize>,
 }
 
 /// Copies `len` bytes between two guest ranges, which may overlap: the result is as if the source
@@ -46,7 +43,7 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
         return unsafe { backwards(dst, src, len) };
     }
     let is_alike = (dst.addr() ^ src.addr()).is_multiple_of(WORD);
-    // A block whose writes stop at a page is read again, word by word, so its first writes must not be its source.
+    // A block that stops at a page is copied again, so it must not have overwritten what it was read from.
     let is_close = (1..BLOCK).contains(&src.addr().wrapping_sub(dst.addr()));
     let copied = if is_alike && !is_close {
         // SAFETY: the same contract; aligned alike, and a target that overlaps begins before the source.
@@ -58,7 +55,7 @@ pub(crate) unsafe fn guest_to_guest(dst: *mut u8, src: *const u8, len: usize) ->
     copied.map_err(|Fault { completed }| Stuck {
         at: completed,
         done: 0..completed,
-        apart: 0..0,
+        ahead: 0..0,
     })
 }
 
@@ -120,7 +117,7 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
             |Fault { completed }| Stuck {
                 at: read_start.wrapping_add(completed),
                 done: written..len,
-                apart: 0..0,
+                ahead: 0..0,
             },
         )?;
         read = read_start;
@@ -131,7 +128,8 @@ unsafe fn backwards(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Stuc
             |Fault { completed }| Stuck {
                 at: write_start.wrapping_add(completed),
                 done: written..len,
-                apart: write_start..write_start.wrapping_add(completed),
+                // The piece is written from its first byte on.
+                ahead: write_start..write_start.wrapping_add(completed),
             },
         )?;
         let held = write_start.wrapping_sub(read);

@@ -10,8 +10,10 @@
 //! which give it an entry in the table of the fault guard where that is built in.
 #![expect(unsafe_code, reason = "touches guest memory through raw pointers")]
 
-// Tools that must see each access (Miri, sanitizers) take the portable engine: `--cfg guest_memory_portable`.
+// Tools that must see each access (Miri, sanitizers) take the portable engine: `--cfg guest_memory_portable`. So do
+// targets whose addresses are shorter than the registers, in which the rest would be undefined.
 #[cfg(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -21,7 +23,18 @@
 mod assembly;
 mod fill;
 mod guest_to_guest;
+#[cfg(any(
+    not(all(
+        target_pointer_width = "64",
+        target_arch = "x86_64",
+        target_feature = "sse2"
+    )),
+    miri,
+    guest_memory_portable
+))]
+mod pair;
 #[cfg(not(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -32,9 +45,10 @@ mod portable;
 mod steps;
 mod word;
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, transmute_copy};
 
 #[cfg(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -45,6 +59,7 @@ use assembly as engine;
 pub(crate) use fill::{fill, is_zero};
 pub(crate) use guest_to_guest::{Stuck, guest_to_guest};
 #[cfg(not(all(
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -52,7 +67,7 @@ pub(crate) use guest_to_guest::{Stuck, guest_to_guest};
     not(any(miri, guest_memory_portable))
 )))]
 use portable as engine;
-use steps::{FromGuest, ToGuest, copy};
+use steps::{FromGuest, ToGuest, copy, copy_sized};
 pub(crate) use word::Word;
 
 /// An access that stopped at a page that cannot be accessed.
@@ -86,17 +101,23 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Resul
     unsafe { copy::<ToGuest>(dst, src, len) }
 }
 
-/// Reads one value from guest memory.
+/// Reads one value from guest memory. After a fault it is not known how many of its bytes are there.
 ///
 /// # Safety
 ///
 /// `[src, src + size_of::<T>())` must be in a valid guest range, and any bytes must be a `T`.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
+    if size_of::<T>() == size_of::<[u64; 2]>() && src.cast::<u64>().is_aligned() {
+        // SAFETY: the caller's range has this size and is aligned as just checked.
+        let pair = unsafe { engine::load_pair(src) }?;
+        // SAFETY: of the same size, and the caller says that any bytes are a `T`.
+        return Ok(unsafe { transmute_copy::<engine::Pair, T>(&pair) });
+    }
     if is_short(src, size_of::<T>()) {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-        unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
+        unsafe { copy_sized::<FromGuest>(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
         // SAFETY: all bytes were just written, and the caller says that any are a `T`.
         return Ok(unsafe { value.assume_init() });
     }
@@ -114,7 +135,7 @@ pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
 pub(crate) unsafe fn write<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     if is_short(dst, size_of::<T>()) {
         // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
-        unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+        unsafe { copy_sized::<ToGuest>(dst, (&raw const value).cast(), size_of::<T>()) }
     } else {
         // SAFETY: the same contract.
         unsafe { write_apart(dst, value) }
@@ -138,7 +159,7 @@ fn is_short(guest: *const u8, size: usize) -> bool {
 #[inline(never)]
 unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
     // SAFETY: the caller vouches for `dst`; the value's bytes are initialised, as it has no padding.
-    unsafe { to_guest(dst, (&raw const value).cast(), size_of::<T>()) }
+    unsafe { copy_sized::<ToGuest>(dst, (&raw const value).cast(), size_of::<T>()) }
 }
 
 /// As [`read`], of any size and alignment.
@@ -150,7 +171,7 @@ unsafe fn write_apart<T: Copy>(dst: *mut u8, value: T) -> Result<(), Fault> {
 unsafe fn read_apart<T: Copy>(src: *const u8) -> Result<T, Fault> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the caller vouches for `src`; `value` is a local of that size.
-    unsafe { from_guest(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
+    unsafe { copy_sized::<FromGuest>(value.as_mut_ptr().cast(), src, size_of::<T>()) }?;
     // SAFETY: all bytes were just written, and the caller says that any are a `T`.
     Ok(unsafe { value.assume_init() })
 }

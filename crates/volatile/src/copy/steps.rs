@@ -9,6 +9,9 @@ use super::Fault;
 use super::engine::copy_bulk;
 use super::word::Word;
 
+/// Bytes that the bulk of any engine moves at most before it counts them.
+pub(super) const BLOCK: usize = 128;
+
 /// Which of the two sides is the guest's.
 pub(super) trait Direction {
     /// Returns a side that is the guest's.
@@ -84,12 +87,50 @@ pub(super) fn is_aligned(address: *const u8, size: usize) -> bool {
 
 /// Copies `len` bytes, from the first to the last.
 ///
+/// What is inlined is the copy of some words; what is decided by the length goes through calls, so that the code around a
+/// copy stays small.
+///
 /// # Safety
 ///
 /// As [`super::from_guest`], [`super::to_guest`] or [`super::guest_to_guest`], according to the direction; within the
-/// guest both sides must be aligned alike, and a target that overlaps the source must begin before it.
+/// guest both sides must be aligned alike, and a target that overlaps the source must begin [`BLOCK`] bytes before it,
+/// or further.
 #[inline(always)]
 pub(super) unsafe fn copy<D: Direction>(
+    dst: *mut u8,
+    src: *const u8,
+    len: usize,
+) -> Result<(), Fault> {
+    if len <= 16 {
+        // SAFETY: the same contract.
+        return unsafe { copy_short::<D>(dst, src, len) };
+    }
+    if is_aligned(D::guest(dst, src), 8) && len.is_multiple_of(8) {
+        // SAFETY: the same contract; aligned to 8 and a multiple of 8, as just checked.
+        return unsafe { copy_words::<D>(dst, src, len) };
+    }
+    // SAFETY: the same contract.
+    unsafe { copy_uneven::<D>(dst, src, len) }
+}
+
+/// As [`copy_sized`], apart.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline(never)]
+unsafe fn copy_short<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+    // SAFETY: the same contract.
+    unsafe { copy_sized::<D>(dst, src, len) }
+}
+
+/// As [`copy`], for a length that the compiler knows.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline(always)]
+pub(super) unsafe fn copy_sized<D: Direction>(
     dst: *mut u8,
     src: *const u8,
     len: usize,
@@ -116,8 +157,49 @@ pub(super) unsafe fn copy<D: Direction>(
             unsafe { D::piece::<u64>(dst, src) }.map_err(|_| Fault { completed: 8 })
         }
         // SAFETY: the same contract.
-        _ => unsafe { copy_long::<D>(dst, src, len) },
+        _ => unsafe { copy_uneven::<D>(dst, src, len) },
     }
+}
+
+/// Copies words of 8 bytes, which most long copies are made of.
+///
+/// # Safety
+///
+/// As [`copy`]; the guest's side must be aligned to 8 and `len` a multiple of 8.
+#[inline(always)]
+unsafe fn copy_words<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+    // SAFETY: the same contract.
+    let left = unsafe { copy_bulk::<D>(dst, src, len) };
+    if left == 0 {
+        return Ok(());
+    }
+    // SAFETY: the same contract; the bulk moved what comes before the rest.
+    unsafe { find_fault::<D>(dst, src, len, left) }
+}
+
+/// Goes on where the bulk stopped, word by word, to find the one that faults.
+///
+/// # Safety
+///
+/// As [`copy_words`]; `left` must be at most `len`.
+#[cold]
+#[inline(never)]
+unsafe fn find_fault<D: Direction>(
+    dst: *mut u8,
+    src: *const u8,
+    len: usize,
+    left: usize,
+) -> Result<(), Fault> {
+    let done = len.wrapping_sub(left);
+    // SAFETY: within the caller's range, as what is left is a part of it.
+    let dst = unsafe { dst.add(done) };
+    // SAFETY: as above.
+    let src = unsafe { src.add(done) };
+    // SAFETY: what is left of the caller's range.
+    let rest = unsafe { copy_uneven::<D>(dst, src, left) };
+    rest.map_err(|Fault { completed }| Fault {
+        completed: completed.wrapping_add(done),
+    })
 }
 
 /// Copies any length at any alignment.
@@ -126,7 +208,7 @@ pub(super) unsafe fn copy<D: Direction>(
 ///
 /// As [`copy`].
 #[inline(never)]
-unsafe fn copy_long<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
+unsafe fn copy_uneven<D: Direction>(dst: *mut u8, src: *const u8, len: usize) -> Result<(), Fault> {
     let mut rest = Rest {
         dst,
         src,

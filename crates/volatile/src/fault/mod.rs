@@ -32,12 +32,15 @@
 //!   [`get_atomic_ref`](crate::VolatileMemory::get_atomic_ref), slices made by an unsafe method;
 //! * in a thread that blocks SIGBUS or SIGSEGV: the kernel ends the process before any handler;
 //! * once another handler was installed over these and does not call them;
-//! * of a copy of this crate in another dynamic library: each copy has its own table and its own handlers.
+//! * of a copy of this crate in another dynamic library: each copy has its own table and its own handlers;
+//! * that were compiled into another dynamic library or program than this crate itself, as with Rust's `dylib`: short
+//!   accesses stand where they are called, and each library has a table, but only that of [`install`]'s is known.
 //!
 //! System calls on such a page fail with `EFAULT`, which is reported as the same error without any of this.
 
 #[cfg(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -47,6 +50,7 @@
 mod linux;
 #[cfg(not(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -59,6 +63,7 @@ use std::io;
 
 #[cfg(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")
@@ -68,6 +73,7 @@ use std::io;
 use linux as platform;
 #[cfg(not(all(
     target_os = "linux",
+    target_pointer_width = "64",
     any(
         target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse2")

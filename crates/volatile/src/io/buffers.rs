@@ -5,26 +5,27 @@ use std::io::{self, Cursor, Empty, Sink, Write};
 
 use guest_memory_bitmap::BitmapSlice;
 
-use super::{ReadVolatile, WriteVolatile};
-use crate::error::Result;
+use super::{ReadVolatile, ReadVolatileAt, WriteVolatile};
+use crate::error::{Error, Result};
 use crate::slice::VolatileSlice;
 
 /// Reads from the front of the slice, which becomes shorter.
 impl ReadVolatile for &[u8] {
     fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
-        let (given, rest) = self.split_at(usize::min(self.len(), buf.len()));
-        buf.write_slice(given, 0)?;
+        let (given, _) = self.split_at(usize::min(self.len(), buf.len()));
+        let count = short_or_fault(buf.try_copy_from(given))?;
+        let (_, rest) = self.split_at(count);
         *self = rest;
-        Ok(given.len())
+        Ok(count)
     }
 }
 
 /// Writes to the front of the slice, which becomes shorter.
 impl WriteVolatile for &mut [u8] {
     fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize> {
-        let count = usize::min(self.len(), buf.len());
-        let (filled, rest) = core::mem::take(self).split_at_mut(count);
-        buf.copy_to(filled);
+        let (filled, _) = self.split_at_mut(usize::min(self.len(), buf.len()));
+        let count = short_or_fault(buf.try_copy_to(filled))?;
+        let (_, rest) = core::mem::take(self).split_at_mut(count);
         *self = rest;
         Ok(count)
     }
@@ -38,7 +39,9 @@ impl WriteVolatile for Vec<u8> {
         let start = self.len();
         self.resize(start.saturating_add(buf.len()), 0);
         let (_, appended) = self.split_at_mut(start);
-        Ok(buf.copy_to(appended))
+        let count = short_or_fault(buf.try_copy_to(appended));
+        self.truncate(start.saturating_add(*count.as_ref().unwrap_or(&0)));
+        count
     }
 }
 
@@ -75,6 +78,29 @@ impl WriteVolatile for Cursor<Vec<u8>> {
     }
 }
 
+/// Reads the bytes from the offset on.
+impl ReadVolatileAt for [u8] {
+    fn read_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &mut VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<usize> {
+        let (_, mut rest) = self.split_at(position(offset, self.len()));
+        rest.read_volatile(buf)
+    }
+}
+
+/// Reads the bytes from the offset on.
+impl ReadVolatileAt for Vec<u8> {
+    fn read_volatile_at<B: BitmapSlice>(
+        &self,
+        buf: &mut VolatileSlice<'_, B>,
+        offset: u64,
+    ) -> Result<usize> {
+        self.as_slice().read_volatile_at(buf, offset)
+    }
+}
+
 /// Is always at its end.
 impl ReadVolatile for Empty {
     fn read_volatile<B: BitmapSlice>(&mut self, _buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
@@ -86,6 +112,14 @@ impl ReadVolatile for Empty {
 impl WriteVolatile for Sink {
     fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize> {
         Ok(buf.len())
+    }
+}
+
+/// Makes a short count of a fault after some bytes, as system calls do; the next call has the fault at its first byte.
+fn short_or_fault(moved: Result<usize>) -> Result<usize> {
+    match moved {
+        Err(Error::Fault { completed, .. }) if completed > 0 => Ok(completed),
+        other => other,
     }
 }
 

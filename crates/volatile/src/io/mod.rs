@@ -21,11 +21,24 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Many slices at once
+//!
+//! Guest memory that is one range to the guest is often several here: regions side by side, the segments of a
+//! descriptor chain. The vectored methods take them as one stretch of bytes. With a file descriptor that is one system
+//! call, and nothing is allocated.
+//!
+//! [`ReadVolatileAt`] and [`WriteVolatileAt`] do the same at an offset of a file; [`At`] makes a stream of such an
+//! offset.
 
 mod buffers;
 #[cfg(unix)]
 mod descriptors;
+#[cfg(unix)]
+mod iovec;
+mod positioned;
 mod standard;
+mod vectored;
 
 use std::io::{self, ErrorKind};
 
@@ -33,6 +46,8 @@ use guest_memory_bitmap::BitmapSlice;
 
 use crate::error::{Error, Result};
 use crate::slice::VolatileSlice;
+
+pub use positioned::{At, ReadVolatileAt, WriteVolatileAt};
 
 /// A source of bytes that can put them into volatile memory.
 pub trait ReadVolatile {
@@ -66,6 +81,54 @@ pub trait ReadVolatile {
         }
         Ok(())
     }
+
+    /// Reads into many slices, in order, and returns how many bytes came; 0 means the end of the source, or that
+    /// `bufs` has no bytes.
+    ///
+    /// Unless an implementation says otherwise, this is one [`read_volatile`](Self::read_volatile) per slice, as long
+    /// as each is filled. File descriptors do it with one system call, for at most 1,024 slices, or 64 if they have a
+    /// bitmap; what lies behind those is left for the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IOError`] if the source fails before the first byte, a signal included; [`Error::ReadOnly`] if one of
+    /// the slices must not be written, in which case nothing is read.
+    ///
+    /// # Dirty tracking
+    ///
+    /// What came is marked, slice by slice.
+    ///
+    /// # Partial progress
+    ///
+    /// A short count ends within or behind any slice. A failure after the first byte is a short count too: the next
+    /// call meets it.
+    fn read_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<usize> {
+        vectored::check_writable(bufs)?;
+        vectored::in_turn(vectored::with_lengths_mut(bufs), |buf| {
+            self.read_volatile(buf)
+        })
+    }
+
+    /// Reads until all of `bufs` is full: goes on at the byte after the last one, and tries again what a signal
+    /// interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IOError`] if the source fails or ends before the first byte, [`Error::PartialStream`] if after it;
+    /// [`Error::ReadOnly`] if one of the slices must not be written, in which case nothing is read.
+    ///
+    /// # Partial progress
+    ///
+    /// Counts and offsets in an error are those of all slices together.
+    fn read_exact_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<()> {
+        vectored::read_exact(self, bufs)
+    }
 }
 
 /// A destination that can take bytes from volatile memory.
@@ -91,6 +154,45 @@ pub trait WriteVolatile {
             completed = advance(step, completed, buf.len(), ErrorKind::WriteZero)?;
         }
         Ok(())
+    }
+
+    /// Writes many slices, in order, and returns how many bytes went.
+    ///
+    /// Unless an implementation says otherwise, this is one [`write_volatile`](Self::write_volatile) per slice, as long
+    /// as each goes whole. File descriptors do it with one system call, for at most 1,024 slices, or 64 if they have a
+    /// bitmap or one is read-only; what lies behind those is left for the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IOError`] if the destination fails before the first byte, a signal included.
+    ///
+    /// # Partial progress
+    ///
+    /// A short count ends within or behind any slice. A failure after the first byte is a short count too: the next
+    /// call meets it.
+    fn write_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &[VolatileSlice<'_, B>],
+    ) -> Result<usize> {
+        vectored::in_turn(vectored::with_lengths(bufs), |buf| self.write_volatile(buf))
+    }
+
+    /// Writes until all of `bufs` went: goes on at the byte after the last one, and tries again what a signal
+    /// interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IOError`] if the destination fails or takes nothing before the first byte,
+    /// [`Error::PartialStream`] if after it.
+    ///
+    /// # Partial progress
+    ///
+    /// Counts and offsets in an error are those of all slices together.
+    fn write_all_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &[VolatileSlice<'_, B>],
+    ) -> Result<()> {
+        vectored::write_all(self, bufs)
     }
 }
 
@@ -134,7 +236,23 @@ fn advance(
             completed,
             source,
         }),
-        other => Err(other),
+        other => Err(fault_after(other, completed, completed)),
+    }
+}
+
+/// Makes the offsets of a fault count from `before` bytes earlier, and adds the bytes moved there to its count.
+pub(crate) fn fault_after(error: Error, before: usize, moved_before: usize) -> Error {
+    match error {
+        Error::Fault {
+            addr,
+            completed,
+            kind,
+        } => Error::Fault {
+            addr: before.saturating_add(addr),
+            completed: moved_before.saturating_add(completed),
+            kind,
+        },
+        other => other,
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{BufRead, Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock,
 
 use guest_memory_bitmap::BitmapSlice;
 
+use super::vectored::{check_writable, in_turn, with_lengths_mut};
 use super::{ReadVolatile, WriteVolatile};
 use crate::error::Result;
 use crate::slice::VolatileSlice;
@@ -25,6 +26,22 @@ fn read_buffered<B: BitmapSlice>(
         return Ok(0);
     }
     let count = buf.write(reader.fill_buf()?, 0)?;
+    reader.consume(count);
+    Ok(count)
+}
+
+/// Fills many slices from what the reader has buffered, or from what one read of its source gives: a terminal is not
+/// asked for a second line because the first one filled a slice.
+fn read_buffered_vectored<B: BitmapSlice>(
+    reader: &mut impl BufRead,
+    bufs: &mut [VolatileSlice<'_, B>],
+) -> Result<usize> {
+    check_writable(bufs)?;
+    if bufs.iter().all(VolatileSlice::is_empty) {
+        return Ok(0);
+    }
+    let mut buffered = reader.fill_buf()?;
+    let count = in_turn(with_lengths_mut(bufs), |buf| buffered.read_volatile(buf))?;
     reader.consume(count);
     Ok(count)
 }
@@ -47,11 +64,25 @@ impl ReadVolatile for Stdin {
     fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
         read_buffered(&mut self.lock(), buf)
     }
+
+    fn read_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<usize> {
+        read_buffered_vectored(&mut self.lock(), bufs)
+    }
 }
 
 impl ReadVolatile for StdinLock<'_> {
     fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
         read_buffered(self, buf)
+    }
+
+    fn read_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<usize> {
+        read_buffered_vectored(self, bufs)
     }
 }
 

@@ -334,10 +334,17 @@ fn a_socket_whose_peer_is_gone_is_an_error_and_no_signal() {
     let memory = VolatileSlice::from(backing.as_mut_slice());
     // SAFETY: sets the disposition that a host program in C has.
     let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    let result = (&one).write_volatile(&memory);
+    let results = [
+        (&one).write_volatile(&memory),
+        (&one).write_vectored_volatile(&[memory, memory]),
+    ];
     // SAFETY: puts back what was there.
     unsafe { libc::signal(libc::SIGPIPE, old) };
-    assert!(matches!(result, Err(Error::IOError(error)) if error.kind() == ErrorKind::BrokenPipe));
+    for result in results {
+        assert!(
+            matches!(result, Err(Error::IOError(error)) if error.kind() == ErrorKind::BrokenPipe)
+        );
+    }
 }
 
 #[test]

@@ -6,4 +6,5 @@
 mod bulk;
 mod word;
 
+pub(super) use super::pair::{Pair, load_pair};
 pub(super) use bulk::{copy_bulk, fill_bulk, skip_zeroes};

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where an interrupted thread goes on.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a register holds an address"
+)]
 
 #[cfg(target_arch = "aarch64")]
 mod register {

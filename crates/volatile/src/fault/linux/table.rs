@@ -31,9 +31,10 @@ unsafe extern "C" {
 fn entries() -> &'static [Entry] {
     let start = &raw const START;
     let len_bytes = (&raw const STOP).addr().wrapping_sub(start.addr());
+    let count = len_bytes.checked_div(size_of::<Entry>()).unwrap_or(0);
     // SAFETY: the linker puts the section's entries, and nothing else, between the two symbols; entries are three
     // aligned words without gaps, are never written, and stay as long as the code does.
-    unsafe { core::slice::from_raw_parts(start, len_bytes / size_of::<Entry>()) }
+    unsafe { core::slice::from_raw_parts(start, count) }
 }
 
 /// Says whether the linker left the entries out.

@@ -14,8 +14,13 @@ use crate::copy::assembly::guard::guarded_loop;
 /// # Safety
 ///
 /// `src` must be good for reads and `dst` for writes of `len` bytes. Others may access the side that is in a valid
-/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin before it.
+/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin
+/// [`BLOCK`](crate::copy::steps::BLOCK) bytes before it, or further.
 #[inline(always)]
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "the portable engine needs the direction"
+)]
 pub(crate) unsafe fn copy_bulk<D>(dst: *mut u8, src: *const u8, len: usize) -> usize {
     let left;
     // SAFETY: moves `len` bytes from `src` to `dst`, each block read whole before it is written.

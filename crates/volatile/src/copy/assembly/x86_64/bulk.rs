@@ -9,11 +9,11 @@
 //! copy (`rep movsb`) at every size, the more so where the two sides lie differently in their cache lines.
 #![expect(unsafe_code, reason = "moves guest memory in assembly")]
 
-use super::features::has_avx;
+use super::features::{Avx, avx, look_for_avx};
 use crate::copy::assembly::guard::guarded_loop;
 
 /// From here on wide vectors are faster.
-const WIDE_LEN: usize = 128;
+const WIDE_LEN: usize = 160;
 /// From here on it pays to begin at an address of the target that suits the vectors.
 const ALIGNED_LEN: usize = 512;
 const WIDE_VECTOR: usize = 32;
@@ -27,16 +27,64 @@ const STRING_LEN: usize = 1024;
 /// # Safety
 ///
 /// `src` must be good for reads and `dst` for writes of `len` bytes. Others may access the side that is in a valid
-/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin before it.
+/// guest range meanwhile, and nobody the other one. A target that overlaps the source must begin
+/// [`BLOCK`](crate::copy::steps::BLOCK) bytes before it, or further.
 #[inline(always)]
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "the portable engine needs the direction"
+)]
 pub(crate) unsafe fn copy_bulk<D>(dst: *mut u8, src: *const u8, len: usize) -> usize {
-    if len < WIDE_LEN || !has_avx() {
+    if len < WIDE_LEN {
         // SAFETY: the same contract.
         return unsafe { copy_vectors(dst, src, len) };
     }
-    let head = dst.addr().wrapping_neg() % WIDE_VECTOR;
-    if len < ALIGNED_LEN || head == 0 || !head.is_multiple_of(8) {
+    // SAFETY: the same contract.
+    unsafe { copy_far(dst, src, len) }
+}
+
+/// Copies as the processor does it best: apart, while a short copy stands where it is called.
+///
+/// # Safety
+///
+/// As [`copy_bulk`].
+#[inline(never)]
+unsafe fn copy_far(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    match avx() {
         // SAFETY: the same contract; the processor has AVX.
+        Avx::Present if len < ALIGNED_LEN => unsafe { copy_wide(dst, src, len) },
+        // SAFETY: as above.
+        Avx::Present => unsafe { copy_wide_aligned(dst, src, len) },
+        // SAFETY: the same contract.
+        Avx::Absent => unsafe { copy_vectors(dst, src, len) },
+        // SAFETY: the same contract.
+        Avx::Unknown => unsafe { look_and_copy(dst, src, len) },
+    }
+}
+
+/// Copies for the first time.
+///
+/// # Safety
+///
+/// As [`copy_bulk`].
+#[cold]
+#[inline(never)]
+unsafe fn look_and_copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    look_for_avx();
+    // SAFETY: the same contract.
+    unsafe { copy_far(dst, src, len) }
+}
+
+/// Copies in vectors of 32 bytes that are aligned on the target's side, if words lead there.
+///
+/// # Safety
+///
+/// As [`copy_bulk`]; the processor must have AVX, and `len` be more than a vector.
+#[inline(never)]
+unsafe fn copy_wide_aligned(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    let head = dst.addr().wrapping_neg() % WIDE_VECTOR;
+    if head == 0 || !head.is_multiple_of(8) {
+        // SAFETY: the same contract.
         return unsafe { copy_wide(dst, src, len) };
     }
     // SAFETY: `head` is a multiple of 8 and less than a vector, so less than `len`.

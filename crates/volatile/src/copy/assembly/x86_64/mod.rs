@@ -3,6 +3,8 @@
 
 mod bulk;
 mod features;
+mod pair;
 mod word;
 
 pub(in crate::copy) use bulk::{copy_bulk, fill_bulk, skip_zeroes};
+pub(in crate::copy) use pair::{Pair, load_pair};

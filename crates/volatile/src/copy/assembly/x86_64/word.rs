@@ -5,6 +5,10 @@
 //! exchange. The compiler's side of an ordering is that assembly counts as an access to all memory, unless it is
 //! declared `readonly`, as the loads without order are.
 #![expect(unsafe_code, reason = "touches guest memory in assembly")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a load of a small word has zeroes above it"
+)]
 
 use crate::copy::Fault;
 use crate::copy::assembly::guard::guarded_access;
