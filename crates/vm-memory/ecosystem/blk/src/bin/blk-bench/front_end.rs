@@ -24,9 +24,10 @@ const USED_RING: u64 = 0x4000;
 const HEADERS: u64 = 0x8000;
 const STATUSES: u64 = 0xa000;
 /// Rings and headers lie low, data above 4 GiB, as in a machine.
-const LOW_LEN_BYTES: u64 = 1 << 20;
+pub(crate) const LOW_LEN_BYTES: u64 = 1 << 20;
 const HIGH: u64 = 1 << 32;
 const HIGH_LEN_BYTES: u64 = 16 << 20;
+pub(crate) const MEMORY_LEN_BYTES: u64 = LOW_LEN_BYTES + HIGH_LEN_BYTES;
 /// What the front end says its own addresses are: guest addresses and this.
 const OWN_ADDRESSES: u64 = 1 << 40;
 
@@ -58,18 +59,29 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     pub(crate) fn new(workload: &Workload) -> Result<Self, Box<dyn Error>> {
         let file = memfd::MemfdOptions::new().create("guest")?.into_file();
-        file.set_len(LOW_LEN_BYTES + HIGH_LEN_BYTES)?;
+        file.set_len(MEMORY_LEN_BYTES)?;
         let memory = map(&file)?;
         let front_end = Self { file, memory };
+        front_end.lay_out(workload)?;
+        Ok(front_end)
+    }
+
+    /// Returns the file that all of the guest's memory is in, the low part first.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes the requests and the ring that names them.
+    pub(crate) fn lay_out(&self, workload: &Workload) -> Result<(), Box<dyn Error>> {
         for slot in 0..SLOTS {
-            front_end.write_request(slot, workload)?;
+            self.write_request(slot, workload)?;
         }
         for entry in 0..u64::from(QUEUE_SIZE) {
             let head = u16::try_from(entry % SLOTS as u64 * 3)?;
             let address = GuestAddress(AVAILABLE_RING + 4 + 2 * entry);
-            front_end.memory.write_obj(head.to_le(), address)?;
+            self.memory.write_obj(head.to_le(), address)?;
         }
-        Ok(front_end)
+        Ok(())
     }
 
     /// Maps the guest's memory once more: the device's view.
@@ -102,12 +114,17 @@ impl FrontEnd {
         Ok(index == index_after(batch))
     }
 
-    /// Fails if a request failed: figures of a device that refuses its work mean nothing.
-    pub(crate) fn check_statuses(&self) -> Result<(), Box<dyn Error>> {
+    /// Returns the status of each request.
+    pub(crate) fn statuses(&self) -> Result<[u8; SLOTS], Box<dyn Error>> {
         let mut statuses = [0xff; SLOTS];
         self.memory
             .read_slice(&mut statuses, GuestAddress(STATUSES))?;
-        if statuses == [0; SLOTS] {
+        Ok(statuses)
+    }
+
+    /// Fails if a request failed: figures of a device that refuses its work mean nothing.
+    pub(crate) fn check_statuses(&self) -> Result<(), Box<dyn Error>> {
+        if self.statuses()? == [0; SLOTS] {
             Ok(())
         } else {
             Err("a request failed".into())
@@ -146,7 +163,7 @@ impl FrontEnd {
                 memory_size,
                 userspace_addr: OWN_ADDRESSES + guest_phys_addr,
                 mmap_offset,
-                mmap_handle: self.file.as_raw_fd(),
+                mmap_handle: self.file().as_raw_fd(),
             },
         )
     }

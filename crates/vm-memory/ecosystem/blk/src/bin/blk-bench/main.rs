@@ -13,6 +13,7 @@
 
 mod drive;
 mod front_end;
+mod session;
 
 use std::error::Error;
 
@@ -51,7 +52,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn inline<B: drive::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn inline<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let ram = RamDisk::new(usize::try_from(DISK_LEN_BYTES)?);
         let figures = drive::inline::<B>(self.front_end, &ram, self.batch_count)?;
         self.report("inline", "ram", tracking, &figures);
@@ -60,7 +61,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn socket<B: drive::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn socket<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let figures = drive::socket::<B>(self.front_end, file_disk()?, self.batch_count)?;
         self.report("socket", "file", tracking, &figures);
         Ok(())
