@@ -7,8 +7,8 @@ use arrayvec::ArrayVec;
 use vm_memory::bitmap::BS;
 use vm_memory::io::At;
 use vm_memory::{
-    Bytes, GuestMemory, GuestMemoryResult, Permissions, ReadVolatile, VolatileMemoryResult,
-    VolatileSlice, WriteVolatile,
+    GuestMemory, GuestMemoryResult, Permissions, ReadVolatile, VolatileMemoryResult, VolatileSlice,
+    WriteVolatile,
 };
 
 use super::Buffer;
@@ -27,8 +27,8 @@ pub(crate) fn fill<M: GuestMemory>(
     buffers: &[Buffer],
     from: &mut impl ReadVolatile,
 ) -> GuestMemoryResult<()> {
-    if let [buffer] = buffers {
-        return memory.read_exact_volatile_from(buffer.address, from, buffer.len_bytes);
+    if let Some(mut slice) = only_slice(memory, buffers, Permissions::Write) {
+        return Ok(from.read_exact_volatile(&mut slice)?);
     }
     in_rounds(memory, buffers, Permissions::Write, |slices| {
         from.read_exact_vectored_volatile(slices)
@@ -41,12 +41,24 @@ pub(crate) fn drain<M: GuestMemory>(
     buffers: &[Buffer],
     to: &mut impl WriteVolatile,
 ) -> GuestMemoryResult<()> {
-    if let [buffer] = buffers {
-        return memory.write_all_volatile_to(buffer.address, to, buffer.len_bytes);
+    if let Some(slice) = only_slice(memory, buffers, Permissions::Read) {
+        return Ok(to.write_all_volatile(&slice)?);
     }
     in_rounds(memory, buffers, Permissions::Read, |slices| {
         to.write_all_vectored_volatile(slices)
     })
+}
+
+/// Returns the slice of guest memory that `buffers` is, if it is one: nothing has to be gathered then.
+fn only_slice<'m, M: GuestMemory>(
+    memory: &'m M,
+    buffers: &[Buffer],
+    access: Permissions,
+) -> Option<VolatileSlice<'m, BS<'m, M::Bitmap>>> {
+    match buffers {
+        [buffer] => memory.single_slice(buffer.address, buffer.len_bytes, access),
+        _ => None,
+    }
 }
 
 /// Gives `transfer` the slices of guest memory behind `buffers`, as many at a time as there is room for.
