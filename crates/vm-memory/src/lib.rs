@@ -38,6 +38,7 @@
 //! * `backend-mmap`: module `mmap` and its types; without it only the traits.
 //! * `backend-atomic`: module `atomic`, the memory map that can be swapped.
 //! * `backend-bitmap`: the dirty bitmap `AtomicBitmap` and its slices; without it only the traits.
+//! * `fault-guard`: beyond the original, module `fault`: accesses that survive a page which cannot be accessed.
 
 #![forbid(unsafe_code)]
 
@@ -58,7 +59,7 @@ pub use guest_memory::{
 #[doc(no_inline)]
 pub use guest_memory_volatile::AtomicInteger;
 #[doc(no_inline)]
-pub use io::{ReadVolatile, WriteVolatile};
+pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[cfg(feature = "backend-mmap")]
 #[doc(no_inline)]
 pub use mmap::{GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -120,7 +121,7 @@ pub mod guest_memory {
     };
 }
 
-/// Streams into and out of guest memory.
+/// Streams into and out of guest memory; those at an offset of a file are beyond the original.
 pub mod io {
     pub use guest_memory_volatile::io::{
         At, ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt,

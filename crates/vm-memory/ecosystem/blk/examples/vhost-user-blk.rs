@@ -7,6 +7,7 @@
 //!     -chardev socket,id=disk,path=disk.sock -device vhost-user-blk-pci,chardev=disk ...
 //! ```
 //!
+//! A virtual machine that takes its memory away gets no answers; the device lives on.
 //! When the virtual machine ends, it says how many pages of its memory the device has written.
 
 use std::error::Error;
@@ -22,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(image), Some(socket)) = (arguments.next(), arguments.next()) else {
         return Err("usage: vhost-user-blk IMAGE SOCKET".into());
     };
+    blk::guard_faults()?;
     let file = File::options().read(true).write(true).open(&image)?;
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::<DirtyLog>::new());
     let device = Arc::new(Device::new(memory.clone(), FileDisk::new(file, &image)?));

@@ -8,9 +8,11 @@
 //! * [`request`]: one descriptor chain taken apart, executed and answered;
 //! * [`serve`]: every chain that a driver has made available;
 //! * [`Device`]: the queue's thread, features and configuration space, for `vhost_user_backend::VhostUserDaemon`;
-//! * [`DirtyLog`]: the dirty bitmap of a region in the form that the daemon asks for.
+//! * [`DirtyLog`]: the dirty bitmap of a region in the form that the daemon asks for;
+//! * [`guard_faults`]: guest memory that goes away is an error, not the end of the process.
 //!
-//! Data moves between disk and guest memory without a buffer in between. Whatever the guest writes into its rings, the
+//! Data moves between disk and guest memory without a buffer in between, with the feature `vectored` all of a request's
+//! in one system call. Whatever the guest writes into its rings, the
 //! device does not panic: it answers with an error status where there is room for a status, and else ignores the chain.
 
 #![warn(missing_debug_implementations)]
@@ -18,14 +20,17 @@
 mod device;
 mod dirty_log;
 mod disk;
+mod fault_guard;
 mod file_disk;
 mod ram_disk;
 pub mod request;
 mod serve;
+mod transfer;
 
 pub use device::Device;
 pub use dirty_log::DirtyLog;
 pub use disk::{Disk, ID_LEN_BYTES, SECTOR_LEN_BYTES};
+pub use fault_guard::guard_faults;
 pub use file_disk::FileDisk;
 pub use ram_disk::RamDisk;
 pub use serve::serve;

@@ -13,6 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
 
 use crate::disk::{Disk, ID_LEN_BYTES, SECTOR_LEN_BYTES};
+use crate::transfer::{self, Buffer};
 
 const HEADER_LEN_BYTES: usize = 16;
 
@@ -23,13 +24,6 @@ pub struct Buffers {
     readable: Vec<Buffer>,
     /// What the device may write, in order, without empty ones.
     writable: Vec<Buffer>,
-}
-
-/// The bytes `[address, address + len_bytes)` of guest memory, wherever they are and whether they exist.
-#[derive(Clone, Copy, Debug)]
-struct Buffer {
-    address: GuestAddress,
-    len_bytes: usize,
 }
 
 /// Why a request fails.
@@ -84,20 +78,12 @@ fn execute<M: GuestMemory>(
     match u32::from_le_bytes([k0, k1, k2, k3]) {
         VIRTIO_BLK_T_IN => {
             let mut from = disk.reader_at(disk_range(disk, sector, &buffers.writable)?);
-            for buffer in &buffers.writable {
-                memory
-                    .read_exact_volatile_from(buffer.address, &mut from, buffer.len_bytes)
-                    .map_err(|_| Failure::Io)?;
-            }
+            transfer::fill(memory, &buffers.writable, &mut from).map_err(|_| Failure::Io)?;
             u32::try_from(total_bytes(&buffers.writable)).map_err(|_| Failure::Io)
         }
         VIRTIO_BLK_T_OUT => {
             let mut to = disk.writer_at(disk_range(disk, sector, &buffers.readable)?);
-            for buffer in &buffers.readable {
-                memory
-                    .write_all_volatile_to(buffer.address, &mut to, buffer.len_bytes)
-                    .map_err(|_| Failure::Io)?;
-            }
+            transfer::drain(memory, &buffers.readable, &mut to).map_err(|_| Failure::Io)?;
             Ok(0)
         }
         VIRTIO_BLK_T_FLUSH => disk.flush().map(|()| 0).map_err(|_| Failure::Io),
@@ -209,16 +195,5 @@ impl Buffers {
             done += count;
         }
         Some(bytes)
-    }
-}
-
-impl Buffer {
-    /// Takes `len_bytes` off the front.
-    fn cut(&mut self, len_bytes: usize) -> Option<()> {
-        self.len_bytes = self.len_bytes.checked_sub(len_bytes)?;
-        if self.len_bytes > 0 {
-            self.address = self.address.checked_add(len_bytes as u64)?;
-        }
-        Some(())
     }
 }

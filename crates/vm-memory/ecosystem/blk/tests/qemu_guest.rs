@@ -81,6 +81,7 @@ fn serve(
     socket: &Path,
     client: impl FnOnce(),
 ) -> Arc<Device<blk::DirtyLog, Recording>> {
+    blk::guard_faults().unwrap();
     let file = File::options().read(true).write(true).open(image).unwrap();
     let memory = GuestMemoryAtomic::new(Memory::new());
     let disk = Recording::new(FileDisk::new(file, ID).unwrap(), memory.clone());

@@ -11,7 +11,7 @@ use guest::*;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::bitmap::Bitmap;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 #[test]
 fn what_was_written_is_read_and_the_pages_are_marked() {
@@ -62,21 +62,7 @@ fn header_data_and_status_may_be_cut_anywhere() {
 fn an_indirect_table_is_followed() {
     let guest = Guest::new();
     guest.fill_disk(5);
-    let table = 0x3_0000;
-    let entries = [
-        Descriptor::new(HEADER, 16, NEXT, 1),
-        Descriptor::new(DATA, 512, NEXT | WRITE, 2),
-        Descriptor::new(STATUS, 1, WRITE, 0),
-    ];
-    for (index, entry) in (0..).zip(entries) {
-        guest
-            .memory
-            .write_obj(entry, GuestAddress(table + 16 * index))
-            .unwrap();
-    }
-    let answer = guest
-        .header(READ, 4)
-        .run(&[Descriptor::new(table, 48, INDIRECT, 0)]);
+    let answer = guest.header(READ, 4).run_indirect(&with_data(512, WRITE));
     assert_eq!(answer, (OK, 513));
     assert_eq!(guest.bytes(DATA, 512), [5; 512]);
 }

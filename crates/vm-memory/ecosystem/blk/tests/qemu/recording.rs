@@ -117,4 +117,21 @@ impl<R: ReadVolatile> ReadVolatile for Noted<'_, R> {
         }
         Ok(len_bytes)
     }
+
+    fn read_vectored_volatile<B: BitmapSlice>(
+        &mut self,
+        bufs: &mut [VolatileSlice<'_, B>],
+    ) -> Result<usize, VolatileMemoryError> {
+        let len_bytes = self.inner.read_vectored_volatile(bufs)?;
+        let mut left = len_bytes;
+        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+            if left == 0 {
+                break;
+            }
+            let here = left.min(buf.len());
+            self.recording.note(buf.ptr_guard().as_ptr() as usize, here);
+            left -= here;
+        }
+        Ok(len_bytes)
+    }
 }

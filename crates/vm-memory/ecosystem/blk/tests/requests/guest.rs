@@ -2,7 +2,7 @@
 //! A driver that makes one chain available and looks at the answer.
 
 use blk::request::Buffers;
-use blk::{DirtyLog, RamDisk, serve};
+use blk::{DirtyLog, Disk, RamDisk, serve};
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
@@ -14,12 +14,14 @@ pub(crate) const DISK_LEN_BYTES: usize = 64 << 10;
 pub(crate) const HEADER: u64 = 0x1_0000;
 pub(crate) const STATUS: u64 = 0x1_1fff;
 pub(crate) const DATA: u64 = 0x2_0000;
+/// Where an indirect table is.
+const TABLE: u64 = 0x3_0000;
 pub(crate) const UNTOUCHED: u8 = 0xa5;
 
 /// Flags of descriptors.
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
-pub(crate) const INDIRECT: u16 = 4;
+const INDIRECT: u16 = 4;
 
 /// Statuses.
 pub(crate) const OK: u8 = 0;
@@ -32,18 +34,21 @@ pub(crate) const OVERWRITE: u32 = 1;
 pub(crate) const FLUSH: u32 = 4;
 pub(crate) const GET_ID: u32 = 8;
 
-pub(crate) struct Guest {
+pub(crate) struct Guest<D = RamDisk> {
     pub(crate) memory: GuestMemoryMmap<DirtyLog>,
-    pub(crate) disk: RamDisk,
+    pub(crate) disk: D,
 }
 
 impl Guest {
     pub(crate) fn new() -> Self {
+        Self::with_disk(RamDisk::new(DISK_LEN_BYTES))
+    }
+}
+
+impl<D: Disk> Guest<D> {
+    pub(crate) fn with_disk(disk: D) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN_BYTES)]).unwrap();
-        let guest = Self {
-            memory,
-            disk: RamDisk::new(DISK_LEN_BYTES),
-        };
+        let guest = Self { memory, disk };
         guest
             .memory
             .write_obj(UNTOUCHED, GuestAddress(STATUS))
@@ -83,6 +88,16 @@ impl Guest {
             self.memory.read_obj(GuestAddress(STATUS)).unwrap(),
             used.len(),
         )
+    }
+
+    /// Makes a chain available that is in a table of its own.
+    pub(crate) fn run_indirect(&self, descriptors: &[Descriptor]) -> (u8, u32) {
+        for (index, descriptor) in (0..).zip(descriptors) {
+            let address = GuestAddress(TABLE + 16 * index);
+            self.memory.write_obj(*descriptor, address).unwrap();
+        }
+        let len_bytes = u32::try_from(16 * descriptors.len()).unwrap();
+        self.run(&[Descriptor::new(TABLE, len_bytes, INDIRECT, 0)])
     }
 
     pub(crate) fn run_with_data(

@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 
 use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::bindings::virtio_blk::{VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::bindings::virtio_ring::{
+    VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
+};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::mmap::NewBitmap;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
@@ -23,10 +25,13 @@ const AVAILABLE_RING: u64 = 0x3000;
 const USED_RING: u64 = 0x4000;
 const HEADERS: u64 = 0x8000;
 const STATUSES: u64 = 0xa000;
+const INDIRECT_TABLES: u64 = 0x1_0000;
+const INDIRECT_LEN_BYTES: u64 = 0x400;
 /// Rings and headers lie low, data above 4 GiB, as in a machine.
-const LOW_LEN_BYTES: u64 = 1 << 20;
+pub(crate) const LOW_LEN_BYTES: u64 = 1 << 20;
 const HIGH: u64 = 1 << 32;
 const HIGH_LEN_BYTES: u64 = 16 << 20;
+pub(crate) const MEMORY_LEN_BYTES: u64 = LOW_LEN_BYTES + HIGH_LEN_BYTES;
 /// What the front end says its own addresses are: guest addresses and this.
 const OWN_ADDRESSES: u64 = 1 << 40;
 
@@ -47,6 +52,8 @@ impl Direction {
 
 pub(crate) struct Workload {
     pub(crate) request_len_bytes: u32,
+    /// Descriptors that the data is cut into; at most 62.
+    pub(crate) pieces: u32,
     pub(crate) direction: Direction,
 }
 
@@ -58,18 +65,29 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     pub(crate) fn new(workload: &Workload) -> Result<Self, Box<dyn Error>> {
         let file = memfd::MemfdOptions::new().create("guest")?.into_file();
-        file.set_len(LOW_LEN_BYTES + HIGH_LEN_BYTES)?;
+        file.set_len(MEMORY_LEN_BYTES)?;
         let memory = map(&file)?;
         let front_end = Self { file, memory };
+        front_end.lay_out(workload)?;
+        Ok(front_end)
+    }
+
+    /// Returns the file that all of the guest's memory is in, the low part first.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes the requests and the ring that names them.
+    pub(crate) fn lay_out(&self, workload: &Workload) -> Result<(), Box<dyn Error>> {
         for slot in 0..SLOTS {
-            front_end.write_request(slot, workload)?;
+            self.write_request(slot, workload)?;
         }
         for entry in 0..u64::from(QUEUE_SIZE) {
             let head = u16::try_from(entry % SLOTS as u64 * 3)?;
             let address = GuestAddress(AVAILABLE_RING + 4 + 2 * entry);
-            front_end.memory.write_obj(head.to_le(), address)?;
+            self.memory.write_obj(head.to_le(), address)?;
         }
-        Ok(front_end)
+        Ok(())
     }
 
     /// Maps the guest's memory once more: the device's view.
@@ -102,12 +120,17 @@ impl FrontEnd {
         Ok(index == index_after(batch))
     }
 
-    /// Fails if a request failed: figures of a device that refuses its work mean nothing.
-    pub(crate) fn check_statuses(&self) -> Result<(), Box<dyn Error>> {
+    /// Returns the status of each request.
+    pub(crate) fn statuses(&self) -> Result<[u8; SLOTS], Box<dyn Error>> {
         let mut statuses = [0xff; SLOTS];
         self.memory
             .read_slice(&mut statuses, GuestAddress(STATUSES))?;
-        if statuses == [0; SLOTS] {
+        Ok(statuses)
+    }
+
+    /// Fails if a request failed: figures of a device that refuses its work mean nothing.
+    pub(crate) fn check_statuses(&self) -> Result<(), Box<dyn Error>> {
+        if self.statuses()? == [0; SLOTS] {
             Ok(())
         } else {
             Err("a request failed".into())
@@ -146,12 +169,12 @@ impl FrontEnd {
                 memory_size,
                 userspace_addr: OWN_ADDRESSES + guest_phys_addr,
                 mmap_offset,
-                mmap_handle: self.file.as_raw_fd(),
+                mmap_handle: self.file().as_raw_fd(),
             },
         )
     }
 
-    /// Lays out a request of three descriptors: header, data, status.
+    /// Lays out a request: header, data, status. If the data is in pieces, all of it is in an indirect table.
     fn write_request(&self, slot: usize, workload: &Workload) -> Result<(), Box<dyn Error>> {
         let len_bytes = workload.request_len_bytes;
         let at = slot as u64;
@@ -165,25 +188,37 @@ impl FrontEnd {
         self.memory
             .write_obj(header.to_le(), GuestAddress(header_at))?;
         let data_at = HIGH + at * u64::from(len_bytes);
-        let first = slot * 3;
-        self.write_descriptor(first, header_at, 16, VRING_DESC_F_NEXT)?;
-        self.write_descriptor(
-            first + 1,
-            data_at,
-            len_bytes,
-            data_flags | VRING_DESC_F_NEXT,
-        )?;
-        self.write_descriptor(first + 2, STATUSES + at, 1, VRING_DESC_F_WRITE)
+        let head = slot * 3;
+        let (table, first) = if workload.pieces == 1 {
+            (DESCRIPTOR_TABLE, head)
+        } else {
+            let table = INDIRECT_TABLES + INDIRECT_LEN_BYTES * at;
+            let table_len_bytes = 16 * (workload.pieces + 2);
+            let descriptor = (table, table_len_bytes, VRING_DESC_F_INDIRECT);
+            self.write_descriptor(DESCRIPTOR_TABLE, head, descriptor)?;
+            (table, 0)
+        };
+        self.write_descriptor(table, first, (header_at, 16, VRING_DESC_F_NEXT))?;
+        let piece_len_bytes = len_bytes / workload.pieces;
+        let mut index = first + 1;
+        // The last one first, as pages of a guest are: anywhere.
+        for piece in (0..workload.pieces).rev() {
+            let piece_at = data_at + u64::from(piece * piece_len_bytes);
+            let descriptor = (piece_at, piece_len_bytes, data_flags | VRING_DESC_F_NEXT);
+            self.write_descriptor(table, index, descriptor)?;
+            index += 1;
+        }
+        self.write_descriptor(table, index, (STATUSES + at, 1, VRING_DESC_F_WRITE))
     }
 
+    /// Writes a descriptor, given as address, length and flags, into the place `index` of a table.
     fn write_descriptor(
         &self,
+        table: u64,
         index: usize,
-        address: u64,
-        len_bytes: u32,
-        flags: u32,
+        (address, len_bytes, flags): (u64, u32, u32),
     ) -> Result<(), Box<dyn Error>> {
-        let at = DESCRIPTOR_TABLE + 16 * index as u64;
+        let at = table + 16 * index as u64;
         let next = u16::try_from(index + 1)?;
         self.memory.write_obj(address.to_le(), GuestAddress(at))?;
         self.memory

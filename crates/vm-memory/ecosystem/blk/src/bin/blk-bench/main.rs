@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Measures the block device without a guest: a front end fills the rings, the device answers.
 //!
-//! Each line of the output is one case: how the device is driven, where its disk is, the bytes of a request, what it
-//! does, whether memory is tracked, requests per second, and nanoseconds of the device's CPU time per request.
+//! Each line of the output is one case: how the device is driven, where its disk is, the bytes of a request and in how
+//! many descriptors they are if in more than one, what it does, whether memory is tracked, requests per second, and
+//! nanoseconds of the device's CPU time per request.
 //!
 //! * `inline`: the device's queue code is called by the thread that filled the rings; only that call is timed. No other
 //!   thread takes part, so these figures are the steady ones.
@@ -13,20 +14,28 @@
 
 mod drive;
 mod front_end;
+mod session;
 
 use std::error::Error;
 
 use blk::{DirtyLog, FileDisk, RamDisk};
 use front_end::{DISK_LEN_BYTES, Direction, FrontEnd, Workload};
 
-/// Bytes of a request and batches of such requests; the smallest requests show what one costs beside its data.
-const WORKLOADS: [(u32, usize); 3] = [(512, 2000), (4 << 10, 1500), (128 << 10, 100)];
+/// Bytes of a request, pieces of its data and batches of such requests; the smallest requests show what one costs beside
+/// its data, pieces of a page what a guest's buffers are.
+const WORKLOADS: [(u32, u32, usize); 4] = [
+    (512, 1, 2000),
+    (4 << 10, 1, 1500),
+    (128 << 10, 1, 100),
+    (128 << 10, 32, 100),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for (request_len_bytes, batch_count) in WORKLOADS {
+    for (request_len_bytes, pieces, batch_count) in WORKLOADS {
         for direction in [Direction::Read, Direction::Write] {
             let workload = Workload {
                 request_len_bytes,
+                pieces,
                 direction,
             };
             let front_end = FrontEnd::new(&workload)?;
@@ -51,7 +60,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn inline<B: drive::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn inline<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let ram = RamDisk::new(usize::try_from(DISK_LEN_BYTES)?);
         let figures = drive::inline::<B>(self.front_end, &ram, self.batch_count)?;
         self.report("inline", "ram", tracking, &figures);
@@ -60,7 +69,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn socket<B: drive::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn socket<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let figures = drive::socket::<B>(self.front_end, file_disk()?, self.batch_count)?;
         self.report("socket", "file", tracking, &figures);
         Ok(())
@@ -68,8 +77,12 @@ impl Case<'_> {
 
     fn report(&self, driven: &str, disk: &str, tracking: &str, figures: &drive::Figures) {
         let requests = (self.batch_count * front_end::SLOTS) as f64;
+        let in_pieces = match self.workload.pieces {
+            1 => String::new(),
+            pieces => format!(" in {pieces}"),
+        };
         println!(
-            "{driven}\t{disk}\t{}\t{}\t{tracking}\t{:.0}\t{:.1}",
+            "{driven}\t{disk}\t{}{in_pieces}\t{}\t{tracking}\t{:.0}\t{:.1}",
             self.workload.request_len_bytes,
             self.workload.direction.name(),
             requests / figures.wall.as_secs_f64(),
