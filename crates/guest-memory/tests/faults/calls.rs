@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 use guest_memory::bitmap::{AtomicBitmap, BS};
 use guest_memory::{
-    Bytes, GuestAddress, GuestMemoryError, GuestMemoryResult, VolatileMemoryError,
+    Bytes, BytesExt, GuestAddress, GuestMemoryError, GuestMemoryResult, VolatileMemoryError,
     VolatileMemoryResult, VolatileSlice,
 };
 
@@ -92,6 +92,17 @@ const BY_ADDRESS: &[AddressCall] = table! { AddressCall:
     "load u16", 2, 2 => |m: M<'_>, a: A| m.load::<u16>(a, Relaxed);
     "load u32", 4, 4 => |m: M<'_>, a: A| m.load::<u32>(a, SeqCst);
     "load u64", 8, 8 => |m: M<'_>, a: A| m.load::<u64>(a, SeqCst);
+    "swap u8", 1, 1 => |m: M<'_>, a: A| m.swap(4u8, a, SeqCst);
+    "compare_exchange u32", 4, 4 => |m: M<'_>, a: A| m.compare_exchange(0u32, 4, a, SeqCst, SeqCst);
+    "fetch_add u64", 8, 8 => |m: M<'_>, a: A| m.fetch_add(4u64, a, Relaxed);
+    "fetch_and u16", 2, 2 => |m: M<'_>, a: A| m.fetch_and(4u16, a, SeqCst);
+    "fetch_or i32", 4, 4 => |m: M<'_>, a: A| m.fetch_or(4i32, a, SeqCst);
+    "fetch_xor i64", 8, 8 => |m: M<'_>, a: A| m.fetch_xor(4i64, a, SeqCst);
+    "load_le u16", 2, 2 => |m: M<'_>, a: A| m.load_le::<u16>(a, Relaxed);
+    "store_le u32", 4, 4 => |m: M<'_>, a: A| m.store_le(4u32, a, Release);
+    "fill", 200, 1 => |m: M<'_>, a: A| m.fill(0, a, 200);
+    "fill of 3000 bytes", 3000, 1 => |m: M<'_>, a: A| m.fill(6, a, 3000);
+    "zero", 33, 1 => |m: M<'_>, a: A| m.zero(a, 33);
     "read_volatile_from bytes", 300, 1 =>
         |m: M<'_>, a: A| m.read_volatile_from(a, &mut &[5u8; 300][..], 300);
     "read_exact_volatile_from bytes", 300, 1 =>
