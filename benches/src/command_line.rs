@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::fault_guard;
 use crate::measure::{Row, Runner};
 use crate::report;
 
@@ -46,6 +47,7 @@ impl Program {
     fn run(self, options: Options) -> io::Result<()> {
         // Opened first: a wrong path should not cost a minute.
         let csv = options.csv.map(File::create).transpose()?;
+        let guard = fault_guard::prepare();
         let load_before = load_average();
         let mut runner = Runner::new(options.round_count, options.filter);
         (self.cases)(&mut runner);
@@ -54,7 +56,7 @@ impl Program {
         (self.print)(runner.rows(), &mut out)?;
         writeln!(
             out,
-            "\nLoad average of the last minute: {load_before} before, {} after.",
+            "\n{guard}. Load average of the last minute: {load_before} before, {} after.",
             load_average()
         )?;
         if let Some(file) = csv {

@@ -16,6 +16,7 @@ pub mod cases;
 pub mod command_line;
 pub mod copies;
 pub mod descriptor;
+pub mod fault_guard;
 pub mod instructions;
 pub mod life;
 pub mod limit;
