@@ -95,7 +95,6 @@ impl Machine {
     fn start(direction: Direction) -> Self {
         let workload = Workload {
             request_len_bytes: 4096,
-            pieces: 1,
             direction,
         };
         let directory = tempfile::tempdir().unwrap();

@@ -8,9 +8,7 @@ use std::sync::atomic::Ordering;
 
 use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::bindings::virtio_blk::{VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
-use virtio_bindings::bindings::virtio_ring::{
-    VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
-};
+use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::mmap::NewBitmap;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
@@ -25,8 +23,6 @@ const AVAILABLE_RING: u64 = 0x3000;
 const USED_RING: u64 = 0x4000;
 const HEADERS: u64 = 0x8000;
 const STATUSES: u64 = 0xa000;
-const INDIRECT_TABLES: u64 = 0x1_0000;
-const INDIRECT_LEN_BYTES: u64 = 0x400;
 /// Rings and headers lie low, data above 4 GiB, as in a machine.
 pub(crate) const LOW_LEN_BYTES: u64 = 1 << 20;
 const HIGH: u64 = 1 << 32;
@@ -52,8 +48,6 @@ impl Direction {
 
 pub(crate) struct Workload {
     pub(crate) request_len_bytes: u32,
-    /// Descriptors that the data is cut into; at most 62.
-    pub(crate) pieces: u32,
     pub(crate) direction: Direction,
 }
 
@@ -174,7 +168,7 @@ impl FrontEnd {
         )
     }
 
-    /// Lays out a request: header, data, status. If the data is in pieces, all of it is in an indirect table.
+    /// Lays out a request of three descriptors: header, data, status.
     fn write_request(&self, slot: usize, workload: &Workload) -> Result<(), Box<dyn Error>> {
         let len_bytes = workload.request_len_bytes;
         let at = slot as u64;
@@ -188,37 +182,25 @@ impl FrontEnd {
         self.memory
             .write_obj(header.to_le(), GuestAddress(header_at))?;
         let data_at = HIGH + at * u64::from(len_bytes);
-        let head = slot * 3;
-        let (table, first) = if workload.pieces == 1 {
-            (DESCRIPTOR_TABLE, head)
-        } else {
-            let table = INDIRECT_TABLES + INDIRECT_LEN_BYTES * at;
-            let table_len_bytes = 16 * (workload.pieces + 2);
-            let descriptor = (table, table_len_bytes, VRING_DESC_F_INDIRECT);
-            self.write_descriptor(DESCRIPTOR_TABLE, head, descriptor)?;
-            (table, 0)
-        };
-        self.write_descriptor(table, first, (header_at, 16, VRING_DESC_F_NEXT))?;
-        let piece_len_bytes = len_bytes / workload.pieces;
-        let mut index = first + 1;
-        // The last one first, as pages of a guest are: anywhere.
-        for piece in (0..workload.pieces).rev() {
-            let piece_at = data_at + u64::from(piece * piece_len_bytes);
-            let descriptor = (piece_at, piece_len_bytes, data_flags | VRING_DESC_F_NEXT);
-            self.write_descriptor(table, index, descriptor)?;
-            index += 1;
-        }
-        self.write_descriptor(table, index, (STATUSES + at, 1, VRING_DESC_F_WRITE))
+        let first = slot * 3;
+        self.write_descriptor(first, header_at, 16, VRING_DESC_F_NEXT)?;
+        self.write_descriptor(
+            first + 1,
+            data_at,
+            len_bytes,
+            data_flags | VRING_DESC_F_NEXT,
+        )?;
+        self.write_descriptor(first + 2, STATUSES + at, 1, VRING_DESC_F_WRITE)
     }
 
-    /// Writes a descriptor, given as address, length and flags, into the place `index` of a table.
     fn write_descriptor(
         &self,
-        table: u64,
         index: usize,
-        (address, len_bytes, flags): (u64, u32, u32),
+        address: u64,
+        len_bytes: u32,
+        flags: u32,
     ) -> Result<(), Box<dyn Error>> {
-        let at = table + 16 * index as u64;
+        let at = DESCRIPTOR_TABLE + 16 * index as u64;
         let next = u16::try_from(index + 1)?;
         self.memory.write_obj(address.to_le(), GuestAddress(at))?;
         self.memory

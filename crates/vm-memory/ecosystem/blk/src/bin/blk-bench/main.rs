@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Measures the block device without a guest: a front end fills the rings, the device answers.
 //!
-//! Each line of the output is one case: how the device is driven, where its disk is, the bytes of a request and in how
-//! many descriptors they are if in more than one, what it does, whether memory is tracked, requests per second, and
-//! nanoseconds of the device's CPU time per request.
+//! Each line of the output is one case: how the device is driven, where its disk is, the bytes of a request, what it
+//! does, whether memory is tracked, requests per second, and nanoseconds of the device's CPU time per request.
 //!
 //! * `inline`: the device's queue code is called by the thread that filled the rings; only that call is timed. No other
 //!   thread takes part, so these figures are the steady ones.
@@ -21,21 +20,14 @@ use std::error::Error;
 use blk::{DirtyLog, FileDisk, RamDisk};
 use front_end::{DISK_LEN_BYTES, Direction, FrontEnd, Workload};
 
-/// Bytes of a request, pieces of its data and batches of such requests; the smallest requests show what one costs beside
-/// its data, pieces of a page what a guest's buffers are.
-const WORKLOADS: [(u32, u32, usize); 4] = [
-    (512, 1, 2000),
-    (4 << 10, 1, 1500),
-    (128 << 10, 1, 100),
-    (128 << 10, 32, 100),
-];
+/// Bytes of a request and batches of such requests; the smallest requests show what one costs beside its data.
+const WORKLOADS: [(u32, usize); 3] = [(512, 2000), (4 << 10, 1500), (128 << 10, 100)];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for (request_len_bytes, pieces, batch_count) in WORKLOADS {
+    for (request_len_bytes, batch_count) in WORKLOADS {
         for direction in [Direction::Read, Direction::Write] {
             let workload = Workload {
                 request_len_bytes,
-                pieces,
                 direction,
             };
             let front_end = FrontEnd::new(&workload)?;
@@ -77,12 +69,8 @@ impl Case<'_> {
 
     fn report(&self, driven: &str, disk: &str, tracking: &str, figures: &drive::Figures) {
         let requests = (self.batch_count * front_end::SLOTS) as f64;
-        let in_pieces = match self.workload.pieces {
-            1 => String::new(),
-            pieces => format!(" in {pieces}"),
-        };
         println!(
-            "{driven}\t{disk}\t{}{in_pieces}\t{}\t{tracking}\t{:.0}\t{:.1}",
+            "{driven}\t{disk}\t{}\t{}\t{tracking}\t{:.0}\t{:.1}",
             self.workload.request_len_bytes,
             self.workload.direction.name(),
             requests / figures.wall.as_secs_f64(),
