@@ -61,9 +61,15 @@ impl RegionIndex {
             return Some((0, offset));
         }
         let number = self.number_by_search(addr);
+        self.offset_in(number, addr).map(|offset| (number, offset))
+    }
+
+    /// Returns the offset of `addr` in the region of this number, if both are there.
+    #[inline(always)]
+    fn offset_in(&self, number: usize, addr: u64) -> Option<u64> {
         let (start, last) = (self.starts.get(number)?, self.lasts.get(number)?);
         let offset = addr.wrapping_sub(*start);
-        (offset <= last.wrapping_sub(*start)).then_some((number, offset))
+        (offset <= last.wrapping_sub(*start)).then_some(offset)
     }
 
     /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
@@ -75,17 +81,25 @@ impl RegionIndex {
             return (last_offset <= self.first_len_less_one.wrapping_sub(offset))
                 .then_some((0, offset));
         }
-        let (number, offset) = self.find(addr)?;
+        // Apart, so that the code around each access stays small.
+        let number = self.number_apart(addr);
+        let offset = self.offset_in(number, addr)?;
         let last = *self.lasts.get(number)?;
         (last_offset <= last.wrapping_sub(addr)).then_some((number, offset))
     }
 
     /// Returns the number of the last region that starts at `addr` or below; below all regions one that none has.
-    #[inline(never)]
+    #[inline(always)]
     fn number_by_search(&self, addr: u64) -> usize {
         self.starts
             .partition_point(|&start| start <= addr)
             .wrapping_sub(1)
+    }
+
+    /// As [`number_by_search`](Self::number_by_search), not inlined.
+    #[inline(never)]
+    fn number_apart(&self, addr: u64) -> usize {
+        self.number_by_search(addr)
     }
 
     /// Keeps the copies of the first region's bounds.
