@@ -37,7 +37,8 @@ pub type MmapInfo = PhantomData<()>;
 /// # Pages that cannot be accessed
 ///
 /// With the fault guard installed an access that comes to such a page stops there
-/// ([`Fault`](crate::VolatileMemoryError::Fault)). Reads that return no `Result` give zeroes for the rest.
+/// ([`Fault`](crate::VolatileMemoryError::Fault)). Methods that return no `Result` copy what comes before it, and those that
+/// return a count give that.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct VolatileSlice<'a, B = ()> {
@@ -256,7 +257,8 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
     ///
     /// [`ReadOnly`](crate::VolatileMemoryError::ReadOnly) if the target must not be written,
     /// [`Fault`](crate::VolatileMemoryError::Fault) if a page of either cannot be accessed. What was copied then are
-    /// the bytes before it, but those at the end where the target begins within the source.
+    /// the bytes before it, but those at the end where the target begins within the source; the error counts these. In the
+    /// second case some bytes right before the page may be written as well; they are marked, and not counted.
     pub fn try_copy_to_volatile_slice<S: BitmapSlice>(
         &self,
         slice: VolatileSlice<'_, S>,

@@ -116,7 +116,7 @@ impl WriteVolatile for Sink {
 }
 
 /// Makes a short count of a fault after some bytes, as system calls do; the next call has the fault at its first byte.
-fn short_or_fault(moved: Result<usize>) -> Result<usize> {
+pub(super) fn short_or_fault(moved: Result<usize>) -> Result<usize> {
     match moved {
         Err(Error::Fault { completed, .. }) if completed > 0 => Ok(completed),
         other => other,

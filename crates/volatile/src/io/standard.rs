@@ -8,6 +8,7 @@ use std::io::{BufRead, Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock,
 
 use guest_memory_bitmap::BitmapSlice;
 
+use super::buffers::short_or_fault;
 use super::vectored::{check_writable, in_turn, with_lengths_mut};
 use super::{ReadVolatile, WriteVolatile};
 use crate::error::Result;
@@ -54,7 +55,9 @@ fn write_chunk<B: BitmapSlice>(
 ) -> Result<usize> {
     let mut chunk = [0u8; CHUNK_LEN];
     let (offered, _) = chunk.split_at_mut(usize::min(CHUNK_LEN, buf.len()));
-    buf.copy_to(offered);
+    // What cannot be read is not offered.
+    let readable = short_or_fault(buf.try_copy_to(offered))?;
+    let (offered, _) = offered.split_at(readable);
     let count = writer.write(offered)?;
     writer.flush()?;
     Ok(count)
@@ -97,3 +100,42 @@ macro_rules! writers {
 }
 
 writers!(Stdout, StdoutLock<'_>, Stderr, StderrLock<'_>);
+
+#[cfg(all(test, feature = "fault-guard", target_os = "linux"))]
+mod tests {
+    #![expect(unsafe_code, reason = "maps pages and takes one away")]
+
+    use std::ptr;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn what_cannot_be_read_is_not_offered_to_a_writer() {
+        if let Err(error) = crate::fault::install() {
+            println!("skipped: {error}");
+            return;
+        }
+        let (page, flags) = (65536, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let base = unsafe { libc::mmap(ptr::null_mut(), 2 * page, libc::PROT_READ, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        let border = base.cast::<u8>().wrapping_add(page);
+        // SAFETY: the second half of the mapping, which nobody uses yet.
+        let taken = unsafe { libc::mprotect(border.cast(), page, libc::PROT_NONE) };
+        assert_eq!(taken, 0);
+        // SAFETY: mapped for the rest of the process; that half of it cannot be read is what the guard is for.
+        let slice = unsafe { VolatileSlice::new(border.wrapping_sub(3), 10) };
+        let mut written = Vec::new();
+        let count = write_chunk(&mut written, &slice).expect("three bytes can be read");
+        assert_eq!((count, written), (3, vec![0; 3]));
+        let rest = slice.offset(3).expect("in bounds");
+        let mut written = Vec::new();
+        let told = write_chunk(&mut written, &rest);
+        assert!(
+            matches!(told, Err(Error::Fault { completed: 0, .. })),
+            "{told:?}"
+        );
+        assert!(written.is_empty());
+    }
+}
