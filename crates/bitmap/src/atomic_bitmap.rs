@@ -1,45 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The bitmap of atomic words: one bit per page, marked and harvested from any thread.
 //!
-//! # Why no write is lost
-//!
-//! Two parties meet in each word. The writer stores data, then sets the page's bit (`fetch_or`,
-//! release). The harvester takes all bits (`swap` with zero, acquire), then reads the data of the
-//! pages it found. Both steps on the word are atomic read-modify-writes, so the word's modification
-//! order says which came first:
-//!
-//! * **Mark before take.** The taken value holds the bit, and the writer's data is visible to the
-//!   harvester. That is so even if others changed the word in between: a word is never stored to
-//!   plainly after it was made, only by read-modify-writes, and each of these continues the release
-//!   sequence that the mark began. The swap reads from that sequence, so it synchronises with every
-//!   mark in it, not only with the last one.
-//! * **Mark after take.** The bit stays for the next harvest. Whether the copy made now has the new
-//!   data, the old or some of each does not matter: the next one copies the page again.
-//!
-//! The mark must be a read-modify-write even when the bit is set already. "Load, and skip if set"
-//! loses writes: the writer's data may still wait in its store buffer while its load sees the bit
-//! that the harvester is about to take; the harvester then copies the old data, and no bit is left to
-//! bring it back. Release and acquire do not forbid that, as each side stores one place and then
-//! loads the other; it takes a full barrier on both sides, or one that the harvester forces on the
-//! writers.
-//!
-//! A *harvester* may skip a word by a plain load, because nothing of its own rests on the order: if
-//! the load shows zero, then no mark that finished before the harvest is left in the word
-//! (such a mark happens before the load, which can then not see an older value), and marks that race
-//! with the harvest belong to the next one. The load acquires: a zero was stored by another
-//! harvest's take, so the data of the marks that one took is visible here too.
+//! What is here turns bytes into pages; how pages are marked and taken stands in [`crate::marks`].
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroUsize;
-use core::ops::Range;
 
 use crate::bitmap::{Bitmap, NewBitmap, WithBitmapSlice};
+use crate::dirty_log::DirtyLog;
+use crate::dirty_pages::DirtyPages;
+use crate::geometry::Geometry;
+use crate::marks::Marks;
+use crate::ordering::{MarkOrdering, MarkOrderingError};
 use crate::page_size::{PageSize, PageSizeError};
 use crate::slice::RefSlice;
-use crate::sync::{AtomicU64, Ordering};
-use crate::words;
 
 /// A dirty bitmap with one bit per page, shared between threads.
 ///
@@ -56,9 +32,17 @@ use crate::words;
 ///
 /// # Dirty tracking
 ///
-/// Whoever takes a bit ([`get_and_reset`](Self::get_and_reset), the methods named `reset`) or
-/// sees it ([`is_bit_set`](Self::is_bit_set), [`is_addr_set`](Self::is_addr_set), a clone) also sees
-/// the data that was written before the mark.
+/// A write whose mark returned before a harvest began ([`harvest`](Self::harvest), [`get_and_reset`](Self::get_and_reset),
+/// the methods named `reset`) is in it, or in an earlier one, and its data is visible when the harvest returns. A write that
+/// races with a harvest is visible to whoever copies the page after it, or is in the next one.
+///
+/// A new bitmap records marks. [`stop_tracking`](Self::stop_tracking) makes a mark cost next to nothing, and
+/// [`start_tracking`](Self::start_tracking) switches it on again, while writers run.
+///
+/// # Panics
+///
+/// All that clears marks or starts tracking panics if the system refuses the barrier that it granted when the
+/// bitmap was made ([`MarkOrdering::Asymmetric`]).
 ///
 /// # Examples
 ///
@@ -80,20 +64,15 @@ use crate::words;
 /// # }
 /// ```
 pub struct AtomicBitmap {
-    /// `words::count_for(page_count)` words. Bits from `page_count` on are never set.
-    words: Vec<AtomicU64>,
-    /// `page_size.pages_for(byte_size)`.
-    page_count: usize,
-    byte_size: usize,
-    page_size: PageSize,
+    marks: Marks,
+    geometry: Geometry,
 }
 
 impl AtomicBitmap {
     /// Creates a clean bitmap for `byte_size` bytes in pages of `page_size` bytes.
     ///
     /// The bitmap's own memory comes zeroed from the allocator and is not touched: one for
-    /// terabytes costs next to nothing until pages are marked. (Built at an optimisation level below
-    /// 2, it is written once, with zeroes.)
+    /// terabytes costs next to nothing until pages are marked.
     ///
     /// # Panics
     ///
@@ -115,50 +94,86 @@ impl AtomicBitmap {
         Ok(Self::clean(byte_size, PageSize::try_from(page_size)?))
     }
 
+    /// Gives the bitmap another ordering than the [preferred](MarkOrdering::preferred) one; the marks stay.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the system does not grant the ordering.
+    pub fn with_ordering(self, ordering: MarkOrdering) -> Result<Self, MarkOrderingError> {
+        Ok(Self {
+            marks: self.marks.with_ordering(ordering.granted()?),
+            ..self
+        })
+    }
+
+    /// Returns how marks are ordered against harvests.
+    pub fn mark_ordering(&self) -> MarkOrdering {
+        self.marks.ordering()
+    }
+
+    /// Records marks from now on.
+    ///
+    /// When this returns, a write that is not marked, because it looked too early, is visible to the caller: what is copied now
+    /// and what is harvested later miss nothing. Marks from before [`stop_tracking`](Self::stop_tracking) are still there.
+    pub fn start_tracking(&self) {
+        self.marks.start();
+    }
+
+    /// Records no marks from now on, at the cost of one load a mark. What is marked stays until it is taken.
+    ///
+    /// A mark that races with this may still be recorded.
+    pub fn stop_tracking(&self) {
+        self.marks.stop();
+    }
+
+    /// Tells whether marks are recorded.
+    #[inline]
+    pub fn is_tracking(&self) -> bool {
+        self.marks.is_marking()
+    }
+
     /// Marks page `index`.
     #[inline]
     pub fn set_bit(&self, index: usize) {
-        if index < self.page_count {
-            let (word, mask) = words::position(index);
-            self.mark(word, mask);
+        if index < self.len() && !self.marks.is_marked(index) {
+            self.marks.mark(index, index);
         }
     }
 
     /// Tells whether page `index` is marked.
     #[inline]
     pub fn is_bit_set(&self, index: usize) -> bool {
-        let (word, mask) = words::position(index);
-        // Acquire: pairs with the release in `mark`; who sees the bit sees the data. Bits past the
-        // end lie in no word or were never set.
-        self.words
-            .get(word)
-            .is_some_and(|word| word.load(Ordering::Acquire) & mask != 0)
+        index < self.geometry.page_count() && self.marks.is_set(index)
     }
 
     /// Clears the mark of page `index`.
     #[inline]
     pub fn reset_bit(&self, index: usize) {
-        if index < self.page_count {
-            let (word, mask) = words::position(index);
-            self.clear(word, mask);
+        if index < self.geometry.page_count() {
+            self.marks.clear(index, index);
         }
     }
 
     /// Tells whether the page that holds the byte at `addr` is marked.
     #[inline]
     pub fn is_addr_set(&self, addr: usize) -> bool {
-        self.is_bit_set(self.page_size.page_of(addr))
+        self.is_bit_set(self.geometry.page_size().page_of(addr))
     }
 
     /// Marks every page that holds a byte of `[start_addr, start_addr + len)`.
     ///
     /// A `len` of 0 marks nothing. Pages past the end are ignored; a range whose end overflows
-    /// ends at the top of the addresses. The cost is one atomic operation per 64 pages.
+    /// ends at the top of the addresses. The cost is a load per 64 pages, and an atomic operation per 64 pages that were
+    /// not all marked.
     #[inline]
     pub fn set_addr_range(&self, start_addr: usize, len: usize) {
-        words::for_each_mask(self.pages_in(start_addr, len), |word, mask| {
-            self.mark(word, mask);
-        });
+        let page_size = self.geometry.page_size();
+        // Nearly all accesses touch one page, and that is dirty: this case is small enough to inline.
+        let is_done = page_size.is_within_one(start_addr, len)
+            && self.marks.is_marked(page_size.page_of(start_addr));
+        if !is_done {
+            self.mark_range(start_addr, len);
+        }
     }
 
     /// Clears the mark of every page that holds a byte of `[start_addr, start_addr + len)`.
@@ -167,15 +182,15 @@ impl AtomicBitmap {
     /// for [`set_addr_range`](Self::set_addr_range).
     #[inline]
     pub fn reset_addr_range(&self, start_addr: usize, len: usize) {
-        words::for_each_mask(self.pages_in(start_addr, len), |word, mask| {
-            self.clear(word, mask);
-        });
+        if let Some((first, last)) = self.geometry.pages_of(start_addr, len) {
+            self.marks.clear(first, last);
+        }
     }
 
     /// Returns the number of pages, marked or not.
     #[inline]
     pub fn len(&self) -> usize {
-        self.page_count
+        self.geometry.page_count()
     }
 
     /// Tells whether the bitmap has no pages, so that it can record nothing.
@@ -183,19 +198,19 @@ impl AtomicBitmap {
     /// It does not tell whether any page is marked.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.page_count == 0
+        self.len() == 0
     }
 
     /// Returns how many bytes the bitmap tracks.
     #[inline]
     pub fn byte_size(&self) -> usize {
-        self.byte_size
+        self.geometry.byte_size()
     }
 
     /// Returns the bytes per page, a power of two.
     #[inline]
     pub fn page_size(&self) -> NonZeroUsize {
-        self.page_size.bytes()
+        self.geometry.page_size().bytes()
     }
 
     /// Tracks `additional_size` more bytes at the end, in new clean pages; the marks stay.
@@ -203,104 +218,70 @@ impl AtomicBitmap {
     /// The bytes first fill the last page, if that was covered in part: a mark on it then covers
     /// them as well. The new size saturates at `usize::MAX`, past which no byte has an address.
     pub fn enlarge(&mut self, additional_size: usize) {
-        *self = self.copy_with_size(self.byte_size.saturating_add(additional_size));
+        let byte_size = self.byte_size().saturating_add(additional_size);
+        *self = self.copy_with(Geometry::new(byte_size, self.geometry.page_size()));
     }
 
-    /// Takes all marks: returns them and leaves the bitmap clean.
+    /// Takes all marks: returns the pages and leaves the bitmap clean.
+    ///
+    /// The cost is that of what is marked, and one load per 4,096 pages.
+    pub fn harvest(&self) -> DirtyPages {
+        let mut pages = DirtyPages::default();
+        self.harvest_into(&mut pages);
+        pages
+    }
+
+    /// Takes all marks into `pages`, in place of what was in it, and leaves the bitmap clean.
+    ///
+    /// Nothing is allocated if `pages` is of as many bytes in pages of the same size, as after an earlier call.
+    pub fn harvest_into(&self, pages: &mut DirtyPages) {
+        pages.reset_to(self.geometry);
+        self.marks.take(|index, marks| pages.add_word(index, marks));
+    }
+
+    /// Takes all marks: returns them as words and leaves the bitmap clean.
     ///
     /// Bit `b` of word `w` stands for page `64 * w + b`; bits past the last page are zero. Words
-    /// without marks are read, not written, here and in the vector.
+    /// without marks are not written, here and in the vector.
     pub fn get_and_reset(&self) -> Vec<u64> {
-        let mut taken = vec![0; self.words.len()];
-        self.take_all(|index, marks| taken[index] = marks);
+        let mut taken = vec![0; self.marks.leaf_count()];
+        self.marks.take(|index, marks| taken[index] = marks);
         taken
     }
 
     /// Clears all marks.
     pub fn reset(&self) {
-        self.take_all(|_, _| {});
+        self.marks.take(|_, _| {});
+    }
+
+    #[inline(never)]
+    fn mark_range(&self, start: usize, len: usize) {
+        if let Some((first, last)) = self.geometry.pages_of(start, len) {
+            self.marks.mark(first, last);
+        }
     }
 
     fn clean(byte_size: usize, page_size: PageSize) -> Self {
-        let page_count = page_size.pages_for(byte_size);
+        let geometry = Geometry::new(byte_size, page_size);
         Self {
-            words: into_atomics(vec![0; words::count_for(page_count)]),
-            page_count,
-            byte_size,
-            page_size,
+            marks: Marks::new(geometry.page_count(), MarkOrdering::preferred()),
+            geometry,
         }
     }
 
-    /// A copy for `byte_size` bytes, not less than the bitmap has.
-    fn copy_with_size(&self, byte_size: usize) -> Self {
-        let page_count = self.page_size.pages_for(byte_size);
-        // Only words with marks are written, so that the rest stays untouched memory.
-        let mut copied = vec![0; words::count_for(page_count)];
-        words::for_each_set_word(&self.words, load_acquire, |index, word| {
-            copied[index] = load_acquire(word);
-        });
+    /// A copy with another geometry, of the same page size and not fewer bytes.
+    fn copy_with(&self, geometry: Geometry) -> Self {
         Self {
-            words: into_atomics(copied),
-            page_count,
-            byte_size,
-            page_size: self.page_size,
+            marks: self.marks.copy_with_bits(geometry.page_count()),
+            geometry,
         }
-    }
-
-    /// The pages, as far as they exist, that hold a byte of `[start, start + len)`.
-    #[inline]
-    fn pages_in(&self, start: usize, len: usize) -> Range<usize> {
-        let Some(len_before_last) = len.checked_sub(1) else {
-            return 0..0;
-        };
-        let last_page = self
-            .page_size
-            .page_of(start.saturating_add(len_before_last));
-        let end_page = if last_page < self.page_count {
-            last_page + 1
-        } else {
-            self.page_count
-        };
-        // Past the end the range is reversed, that is, empty.
-        self.page_size.page_of(start)..end_page
-    }
-
-    /// Sets the bits of `mask`, after the caller stored the data they stand for.
-    #[inline]
-    fn mark(&self, word: usize, mask: u64) {
-        if let Some(word) = self.words.get(word) {
-            // Release: the data stored before is visible to whoever takes or sees a bit of this
-            // mark; pairs with the acquire in `take_all`, `clear`, `is_bit_set` and `load_acquire`.
-            // A read-modify-write even if the bits are set already: see the top of the file.
-            word.fetch_or(mask, Ordering::Release);
-        }
-    }
-
-    /// Clears the bits of `mask`, which the caller may follow by reading the data.
-    #[inline]
-    fn clear(&self, word: usize, mask: u64) {
-        if let Some(word) = self.words.get(word) {
-            // Acquire: pairs with the release in `mark`, as `take_all` does for a whole word.
-            word.fetch_and(!mask, Ordering::Acquire);
-        }
-    }
-
-    /// Takes every word that has marks, in ascending order.
-    #[inline]
-    fn take_all(&self, mut taken: impl FnMut(usize, u64)) {
-        words::for_each_set_word(&self.words, load_acquire, |index, word| {
-            // Acquire: pairs with the release in every `mark` whose bits are in the value; the data
-            // read after this is as new as the marks. No release: a writer learns nothing from a
-            // clean word.
-            taken(index, word.swap(0, Ordering::Acquire));
-        });
     }
 }
 
 /// A copy of the marks, word by word; marks set meanwhile may or may not be in it.
 impl Clone for AtomicBitmap {
     fn clone(&self) -> Self {
-        self.copy_with_size(self.byte_size)
+        self.copy_with(self.geometry)
     }
 }
 
@@ -311,18 +292,19 @@ impl Default for AtomicBitmap {
     }
 }
 
-/// The sizes and the number of marks. Counting reads the whole bitmap.
+/// The sizes and the number of marks.
 impl fmt::Debug for AtomicBitmap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut dirty_pages = 0_u64;
-        words::for_each_set_word(&self.words, load_acquire, |_, word| {
-            dirty_pages += u64::from(load_acquire(word).count_ones());
-        });
+        self.marks
+            .for_each_set_leaf(|_, marks| dirty_pages += u64::from(marks.count_ones()));
         f.debug_struct("AtomicBitmap")
-            .field("byte_size", &self.byte_size)
+            .field("byte_size", &self.byte_size())
             .field("page_size", &self.page_size())
-            .field("pages", &self.page_count)
+            .field("pages", &self.len())
             .field("dirty_pages", &dirty_pages)
+            .field("is_tracking", &self.is_tracking())
+            .field("mark_ordering", &self.mark_ordering())
             .finish()
     }
 }
@@ -349,7 +331,7 @@ impl Bitmap for AtomicBitmap {
 
     #[inline]
     fn tracked_bytes(&self) -> Option<usize> {
-        Some(self.byte_size)
+        Some(self.byte_size())
     }
 }
 
@@ -360,20 +342,24 @@ impl NewBitmap for AtomicBitmap {
     }
 }
 
-#[inline]
-fn load_acquire(word: &AtomicU64) -> u64 {
-    // Acquire: pairs with the release in `mark`, directly or through the takes in between.
-    word.load(Ordering::Acquire)
-}
+impl DirtyLog for AtomicBitmap {
+    type Pages = DirtyPages;
 
-/// Turns words into atomic ones, in the memory they are in.
-///
-/// The vector is collected into its own allocation, and from optimisation level 2 on the compiler
-/// sees that every word is stored back as it was: the zeroed pages that the allocator got from the
-/// system stay untouched. The language does not promise that, so a test holds it in release builds.
-/// Reinterpreting the allocation would do so at every level, but takes unsafe code.
-fn into_atomics(words: Vec<u64>) -> Vec<AtomicU64> {
-    words.into_iter().map(AtomicU64::new).collect()
+    fn start_tracking(&self) {
+        self.start_tracking();
+    }
+
+    fn stop_tracking(&self) {
+        self.stop_tracking();
+    }
+
+    fn is_tracking(&self) -> bool {
+        self.is_tracking()
+    }
+
+    fn harvest_into(&self, pages: &mut DirtyPages) {
+        self.harvest_into(pages);
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,13 @@ extern crate alloc;
 extern crate std;
 
 mod atomic_bitmap;
+mod barrier;
 mod bitmap;
+mod dirty_log;
+mod dirty_pages;
+mod geometry;
+mod marks;
+mod ordering;
 mod page_size;
 mod slice;
 mod sync;
@@ -79,5 +85,8 @@ mod words;
 
 pub use atomic_bitmap::AtomicBitmap;
 pub use bitmap::{BS, Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
+pub use dirty_log::{DirtyLog, PageSet};
+pub use dirty_pages::DirtyPages;
+pub use ordering::{MarkOrdering, MarkOrderingError};
 pub use page_size::PageSizeError;
 pub use slice::{ArcSlice, BaseSlice, RefSlice};

@@ -16,7 +16,10 @@ use fixed as sys;
 use unix as sys;
 
 /// The page size where the host does not tell its own.
-const FALLBACK: PageSize = PageSize { shift: 12 };
+const FALLBACK: PageSize = PageSize {
+    shift: 12,
+    mask: 0xfff,
+};
 
 /// A page size that is not a power of two.
 ///
@@ -62,6 +65,8 @@ impl Error for PageSizeError {}
 pub(crate) struct PageSize {
     /// Always less than `usize::BITS`, so no shift by it overflows.
     shift: u32,
+    /// The bits of an offset that are within the page: the page size less one.
+    mask: usize,
 }
 
 impl PageSize {
@@ -85,6 +90,20 @@ impl PageSize {
         offset >> self.shift
     }
 
+    /// Says whether `[start, start + len)` is not empty and within one page.
+    #[inline]
+    pub(crate) fn is_within_one(self, start: usize, len: usize) -> bool {
+        let offset_in_page = start & self.mask;
+        // A length of 0 wraps to one that no page holds.
+        len.wrapping_sub(1) <= self.mask - offset_in_page
+    }
+
+    /// The offset of the first byte of `page`, which holds a byte that has an offset.
+    #[inline]
+    pub(crate) fn start_of(self, page: usize) -> usize {
+        page << self.shift
+    }
+
     /// How many pages hold `len_bytes` bytes, the last one perhaps in part.
     #[inline]
     pub(crate) fn pages_for(self, len_bytes: usize) -> usize {
@@ -96,6 +115,13 @@ impl PageSize {
     }
 }
 
+/// 4 KiB.
+impl Default for PageSize {
+    fn default() -> Self {
+        FALLBACK
+    }
+}
+
 impl TryFrom<NonZeroUsize> for PageSize {
     type Error = PageSizeError;
 
@@ -103,6 +129,7 @@ impl TryFrom<NonZeroUsize> for PageSize {
         if page_size.is_power_of_two() {
             Ok(Self {
                 shift: page_size.trailing_zeros(),
+                mask: page_size.get() - 1,
             })
         } else {
             Err(PageSizeError { page_size })

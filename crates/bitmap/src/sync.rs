@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The atomics this crate uses, in one place, so that a model checker's can stand in for them.
 
-pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(loom)]
+mod modelled;
+#[cfg(not(loom))]
+mod native;
+
+#[cfg(loom)]
+pub(crate) use modelled::{AtomicU8, AtomicU64, Ordering, compiler_fence, fence, zeroed};
+#[cfg(not(loom))]
+pub(crate) use native::{AtomicU8, AtomicU64, Ordering, compiler_fence, fence, zeroed};

@@ -23,6 +23,29 @@ pub(crate) const fn position(bit: usize) -> (usize, u64) {
     (bit / BITS, 1 << (bit % BITS))
 }
 
+/// The bits of word `word` that are among bits `first` to `last`, both included, given that the word holds some of these.
+#[inline]
+pub(crate) const fn mask_in(word: usize, first: usize, last: usize) -> u64 {
+    let mut mask = u64::MAX;
+    if word == first / BITS {
+        mask &= u64::MAX << (first % BITS);
+    }
+    if word == last / BITS {
+        mask &= u64::MAX >> (BITS - 1 - last % BITS);
+    }
+    mask
+}
+
+/// Calls `visit` with the number of each bit that is set in word `index`, in ascending order.
+#[inline]
+pub(crate) fn for_each_bit(index: usize, word: u64, mut visit: impl FnMut(usize)) {
+    let mut rest = word;
+    while rest != 0 {
+        visit(index * BITS + rest.trailing_zeros() as usize);
+        rest &= rest - 1;
+    }
+}
+
 /// Calls `visit(word, mask)` once for every word that `bits`, a half-open range, touches, in
 /// ascending order. The masks are never zero; an empty range visits nothing.
 #[inline]
@@ -31,32 +54,29 @@ pub(crate) fn for_each_mask(bits: Range<usize>, mut visit: impl FnMut(usize, u64
         return;
     }
     let last_bit = bits.end - 1;
-    let first_word = bits.start / BITS;
-    let last_word = last_bit / BITS;
-    let from_start = u64::MAX << (bits.start % BITS);
-    let to_last = u64::MAX >> (BITS - 1 - last_bit % BITS);
-
-    // Nearly all accesses touch a page or two: that case stays small enough to inline.
-    if first_word == last_word {
-        visit(first_word, from_start & to_last);
-    } else {
-        visit_words(first_word..last_word, from_start, to_last, visit);
+    for word in bits.start / BITS..last_bit / BITS + 1 {
+        visit(word, mask_in(word, bits.start, last_bit));
     }
 }
 
-/// Visits the words of a range that touches at least two: `words` and the one after them.
-#[inline(never)]
-fn visit_words(
-    words: Range<usize>,
-    first_mask: u64,
-    last_mask: u64,
-    mut visit: impl FnMut(usize, u64),
-) {
-    visit(words.start, first_mask);
-    for whole_word in words.start + 1..words.end {
-        visit(whole_word, u64::MAX);
+/// The number of the first word that is not zero.
+#[inline]
+pub(crate) fn first_set(words: &[u64]) -> Option<usize> {
+    let (blocks, rest) = words.as_chunks::<BLOCK>();
+    let is_set = |word: &u64| *word != 0;
+    match blocks
+        .iter()
+        .position(|block| block.iter().fold(0, |any, word| any | word) != 0)
+    {
+        Some(block) => words[block * BLOCK..]
+            .iter()
+            .position(is_set)
+            .map(|at| block * BLOCK + at),
+        None => rest
+            .iter()
+            .position(is_set)
+            .map(|at| blocks.len() * BLOCK + at),
     }
-    visit(words.end, last_mask);
 }
 
 /// Calls `visit(index, word)` for every word for which `load` gives a value other than zero, in
@@ -164,6 +184,22 @@ mod tests {
         assert_eq!(masks(5..3), []);
         assert_eq!(masks(1..0), []);
         assert_eq!(masks(usize::MAX..0), []);
+    }
+
+    #[test]
+    fn bits_of_a_word_are_visited_upwards() {
+        for word in [0, 1, 1 << 63, 0b1011, u64::MAX, 1 | 1 << 63] {
+            let mut visited = Vec::new();
+            for_each_bit(3, word, |bit| visited.push(bit));
+            let expected: Vec<_> = (0..BITS).filter(|bit| word >> bit & 1 == 1).collect();
+            assert!(
+                visited
+                    .iter()
+                    .copied()
+                    .eq(expected.iter().map(|bit| 192 + bit)),
+                "{word:#x}"
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::*;
 use alloc::format;
+use core::ops::Range;
 
 const TOP_BIT: usize = 1 << (usize::BITS - 1);
 
@@ -247,6 +248,66 @@ fn debug_output_is_short_and_counts_marks() {
     bitmap.set_addr_range(1 << 12, 1 << 18);
     assert_eq!(
         format!("{bitmap:?}"),
-        "AtomicBitmap { byte_size: 1048575, page_size: 1024, pages: 1024, dirty_pages: 256 }"
+        format!(
+            "AtomicBitmap {{ byte_size: 1048575, page_size: 1024, pages: 1024, dirty_pages: 256, \
+             is_tracking: true, mark_ordering: {:?} }}",
+            MarkOrdering::preferred()
+        )
     );
+}
+
+#[test]
+fn both_orderings_mark_and_keep_what_is_marked() {
+    let page_size = NonZeroUsize::new(1).unwrap();
+    for ordering in [MarkOrdering::preferred(), MarkOrdering::Symmetric] {
+        let bitmap = AtomicBitmap::new(1000, page_size);
+        bitmap.set_bit(7);
+        let bitmap = bitmap.with_ordering(ordering).unwrap();
+        bitmap.set_addr_range(100, 100);
+        let mut bitmap = bitmap.clone();
+        bitmap.enlarge(5);
+        assert_eq!(bitmap.mark_ordering(), ordering);
+        let marked: Vec<_> = core::iter::once(7).chain(100..200).collect();
+        assert!(bitmap.harvest().pages().eq(marked.iter().copied()));
+    }
+}
+
+#[test]
+fn nothing_is_marked_while_tracking_is_off() {
+    for ordering in [MarkOrdering::preferred(), MarkOrdering::Symmetric] {
+        let bitmap = bitmap(10_000, 1).with_ordering(ordering).unwrap();
+        bitmap.set_bit(1);
+        bitmap.stop_tracking();
+        assert!(!bitmap.is_tracking());
+        bitmap.set_bit(2);
+        bitmap.set_addr_range(3, 1);
+        bitmap.mark_dirty(0, usize::MAX);
+        assert_eq!(marked(&bitmap), [1]);
+        // A copy does not track either.
+        assert!(!bitmap.clone().is_tracking());
+        bitmap.start_tracking();
+        assert!(bitmap.is_tracking());
+        bitmap.set_bit(4);
+        assert_eq!(marked(&bitmap), [1, 4]);
+    }
+}
+
+#[test]
+fn a_harvest_takes_what_several_summary_words_name() {
+    let bitmap = bitmap(3 * 64 * 64 * 4096 + 1, 4096);
+    let group = 64 * 64 * 4096;
+    bitmap.mark_dirty(group - 1, 2);
+    bitmap.mark_dirty(3 * group, 1);
+    let mut pages = DirtyPages::default();
+    bitmap.harvest_into(&mut pages);
+    let expected = [group - 4096..group + 4096, 3 * group..3 * group + 1];
+    assert!(pages.ranges().eq(expected), "{pages:?}");
+    // A mark that is cleared leaves nothing behind.
+    bitmap.set_bit(5);
+    bitmap.reset_bit(5);
+    bitmap.harvest_into(&mut pages);
+    assert!(pages.is_empty());
+    bitmap.mark_dirty(group, group);
+    bitmap.reset_addr_range(group, group - 4096);
+    assert!(bitmap.harvest().ranges().eq([2 * group - 4096..2 * group]));
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+use guest_memory_bitmap::{AtomicBitmap, Bitmap, MarkOrdering};
 use proptest::prelude::*;
 
 /// The naive twin: which pages are dirty, with all sums in numbers that cannot overflow.
@@ -63,7 +63,10 @@ enum Operation {
     Enlarge(usize),
     Clone,
     GetAndReset,
+    Harvest,
     Reset,
+    /// Marks a range while tracking is off.
+    MarkUntracked(usize, usize),
 }
 
 /// Addresses and lengths around a bitmap: inside, at the edges of words, past the end, at the top.
@@ -103,6 +106,8 @@ fn operation(page_size: usize, byte_size: usize) -> impl Strategy<Value = Operat
         1 => (0..=70 * page_size).prop_map(Operation::Enlarge),
         1 => Just(Operation::Clone),
         1 => Just(Operation::GetAndReset),
+        1 => Just(Operation::Harvest),
+        1 => (offset(), length()).prop_map(|(start, len)| Operation::MarkUntracked(start, len)),
         1 => Just(Operation::Reset),
     ]
 }
@@ -167,9 +172,20 @@ fn apply(operation: &Operation, bitmap: &mut AtomicBitmap, model: &mut Model) {
             assert_eq!(bitmap.get_and_reset(), model.words());
             model.dirty.clear();
         }
+        Operation::Harvest => {
+            let pages = bitmap.harvest();
+            assert_eq!(pages.words(), model.words());
+            assert!(pages.pages().eq(model.dirty.iter().copied()));
+            model.dirty.clear();
+        }
         Operation::Reset => {
             bitmap.reset();
             model.dirty.clear();
+        }
+        Operation::MarkUntracked(start, len) => {
+            bitmap.stop_tracking();
+            bitmap.mark_dirty(start, len);
+            bitmap.start_tracking();
         }
     }
 }
@@ -192,8 +208,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn atomic_bitmap_behaves_as_a_set_of_pages((page_size, byte_size, script) in case()) {
-        let mut bitmap = AtomicBitmap::new(byte_size, NonZeroUsize::new(page_size).unwrap());
+    fn atomic_bitmap_behaves_as_a_set_of_pages(
+        (page_size, byte_size, script) in case(),
+        ordering in prop_oneof![Just(MarkOrdering::preferred()), Just(MarkOrdering::Symmetric)],
+    ) {
+        let mut bitmap = AtomicBitmap::new(byte_size, NonZeroUsize::new(page_size).unwrap())
+            .with_ordering(ordering)
+            .unwrap();
         let mut model = Model {
             byte_size: byte_size as u128,
             page_size: page_size as u128,

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What can be harvested.
+
+use alloc::sync::Arc;
+
+use crate::dirty_pages::DirtyPages;
+
+/// A log of dirty pages that is switched on, harvested and switched off again while writers run.
+///
+/// One bitmap is such a log ([`AtomicBitmap`](crate::AtomicBitmap)), and so are all bitmaps of a guest's memory together.
+/// A harvest takes the marks: two that harvest the same log share them out between them. `Readers` (feature `std`) gives each
+/// its own view.
+pub trait DirtyLog {
+    /// What a harvest yields.
+    type Pages: PageSet;
+
+    /// Records marks from now on.
+    ///
+    /// When this returns, a write that is not marked is visible to the caller.
+    fn start_tracking(&self);
+
+    /// Records no marks from now on; what is marked stays until it is taken.
+    fn stop_tracking(&self);
+
+    /// Tells whether marks are recorded.
+    fn is_tracking(&self) -> bool;
+
+    /// Takes all marks into `pages`, in place of what was in it, and leaves the log clean.
+    ///
+    /// # Dirty tracking
+    ///
+    /// A write whose mark returned before this was called is in `pages` or was in an earlier harvest, and its data is
+    /// visible when this returns. A write that races is visible to whoever copies the page after this, or is in the next
+    /// harvest.
+    fn harvest_into(&self, pages: &mut Self::Pages);
+}
+
+/// A set of dirty pages that can be added to another.
+pub trait PageSet: Default {
+    /// Removes all pages.
+    fn clear(&mut self);
+
+    /// Adds the pages of `other`.
+    ///
+    /// Where the two track different pages, those that `self` does not track are left out, and those that it tracks at another
+    /// size are added as far as they hold a byte of a page of `other`.
+    fn union_with(&mut self, other: &Self);
+}
+
+impl<L: DirtyLog + ?Sized> DirtyLog for &L {
+    type Pages = L::Pages;
+
+    fn start_tracking(&self) {
+        L::start_tracking(self);
+    }
+
+    fn stop_tracking(&self) {
+        L::stop_tracking(self);
+    }
+
+    fn is_tracking(&self) -> bool {
+        L::is_tracking(self)
+    }
+
+    fn harvest_into(&self, pages: &mut Self::Pages) {
+        L::harvest_into(self, pages);
+    }
+}
+
+impl<L: DirtyLog + ?Sized> DirtyLog for Arc<L> {
+    type Pages = L::Pages;
+
+    fn start_tracking(&self) {
+        L::start_tracking(self);
+    }
+
+    fn stop_tracking(&self) {
+        L::stop_tracking(self);
+    }
+
+    fn is_tracking(&self) -> bool {
+        L::is_tracking(self)
+    }
+
+    fn harvest_into(&self, pages: &mut Self::Pages) {
+        L::harvest_into(self, pages);
+    }
+}
+
+/// The log that is there; `None` records nothing and has no pages.
+impl<L: DirtyLog<Pages = DirtyPages>> DirtyLog for Option<L> {
+    type Pages = DirtyPages;
+
+    fn start_tracking(&self) {
+        if let Some(log) = self {
+            log.start_tracking();
+        }
+    }
+
+    fn stop_tracking(&self) {
+        if let Some(log) = self {
+            log.stop_tracking();
+        }
+    }
+
+    fn is_tracking(&self) -> bool {
+        self.as_ref().is_some_and(DirtyLog::is_tracking)
+    }
+
+    fn harvest_into(&self, pages: &mut DirtyPages) {
+        match self {
+            Some(log) => log.harvest_into(pages),
+            None => *pages = DirtyPages::default(),
+        }
+    }
+}
