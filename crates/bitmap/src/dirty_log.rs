@@ -40,6 +40,9 @@ pub trait PageSet: Default {
     /// Removes all pages.
     fn clear(&mut self);
 
+    /// Tracks what `other` tracks from now on; pages that are in the set and tracked by it stay.
+    fn fit_to(&mut self, other: &Self);
+
     /// Adds the pages of `other`.
     ///
     /// Where the two track different pages, those that `self` does not track are left out, and those that it tracks at another

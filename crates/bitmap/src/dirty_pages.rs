@@ -306,6 +306,14 @@ impl PageSet for DirtyPages {
         self.clear();
     }
 
+    fn fit_to(&mut self, other: &Self) {
+        if self.geometry != other.geometry {
+            let mut fitting = Self::with_geometry(other.geometry);
+            fitting.union_with(self);
+            *self = fitting;
+        }
+    }
+
     fn union_with(&mut self, other: &Self) {
         self.union_with(other);
     }

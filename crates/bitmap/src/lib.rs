@@ -79,6 +79,8 @@ mod geometry;
 mod marks;
 mod ordering;
 mod page_size;
+#[cfg(feature = "std")]
+mod readers;
 mod slice;
 mod sync;
 mod words;
@@ -89,4 +91,6 @@ pub use dirty_log::{DirtyLog, PageSet};
 pub use dirty_pages::DirtyPages;
 pub use ordering::{MarkOrdering, MarkOrderingError};
 pub use page_size::PageSizeError;
+#[cfg(feature = "std")]
+pub use readers::{Reader, Readers};
 pub use slice::{ArcSlice, BaseSlice, RefSlice};

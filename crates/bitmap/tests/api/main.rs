@@ -5,4 +5,5 @@
 mod memory;
 mod model;
 mod pages;
+mod readers;
 mod threads;
