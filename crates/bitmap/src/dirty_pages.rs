@@ -145,6 +145,12 @@ impl DirtyPages {
         }
     }
 
+    /// Removes every page that lies wholly in `bytes`; the last one counts as whole if the range reaches the end.
+    pub fn remove_range(&mut self, bytes: Range<usize>) {
+        let pages = self.geometry.whole_pages_of(&bytes);
+        words::for_each_mask(pages, |word, mask| self.remove_word(word, mask));
+    }
+
     /// Adds the pages of a log of words: bit `b` of word `w` is page `64 * w + b`, of this set's page size. What lies past the end is
     /// left out.
     pub fn insert_words(&mut self, words: impl IntoIterator<Item = u64>) {
@@ -203,8 +209,7 @@ impl DirtyPages {
             }
         } else {
             for range in other.ranges() {
-                let pages = self.geometry.whole_pages_of(&range);
-                words::for_each_mask(pages, |word, mask| self.remove_word(word, mask));
+                self.remove_range(range);
             }
         }
     }

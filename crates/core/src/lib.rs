@@ -70,6 +70,7 @@
 //! * [`IoMemory`]: memory as a device sees it, where an access needs [`Permissions`]. Every
 //!   [`GuestMemory`] is one, and every one has [`Bytes<GuestAddress>`](Bytes).
 //! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, wherever there are [`Bytes`] of this crate.
+//! * [`MemoryLog`]: the dirty logs of all regions as one; [`GuestDirtyPages`] is what it yields.
 //! * [`GuestAddressSpace`]: a handle from which a device gets the memory of the moment.
 //!
 //! # Guarantees
@@ -107,6 +108,7 @@ mod atomically;
 mod bytes;
 mod bytes_ext;
 mod collection;
+mod dirty;
 mod error;
 mod file_offset;
 mod fill;
@@ -129,6 +131,7 @@ pub use address_space::GuestAddressSpace;
 pub use bytes::Bytes;
 pub use bytes_ext::BytesExt;
 pub use collection::{GuestRegionCollection, GuestRegionCollectionError, RegionFromRange};
+pub use dirty::{GuestDirtyPages, MemoryLog, MemorySlot, MemorySlots, SlotError};
 pub use error::{Error as GuestMemoryError, Operation, Result as GuestMemoryResult};
 pub use file_offset::FileOffset;
 pub use guest_address::{GuestAddress, GuestUsize, MemoryRegionAddress};

@@ -9,8 +9,8 @@
 //! # Example
 //!
 //! ```
-//! use guest_memory::bitmap::AtomicBitmap;
-//! use guest_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryAtomic, GuestMemoryMmap};
+//! use guest_memory::bitmap::{AtomicBitmap, MemoryLog};
+//! use guest_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // 1 MiB at address 0, a hole, 64 KiB at 16 MiB; writes are tracked page by page.
@@ -25,9 +25,9 @@
 //! // A guest may name any address: what is not there is an error, never a panic.
 //! assert!(snapshot.write_obj(0u8, GuestAddress(0x20_0000)).is_err());
 //!
-//! // A migration thread asks what was written.
-//! let region = snapshot.find_region(GuestAddress(0)).ok_or("no memory at 0")?;
-//! assert!(region.bitmap().is_addr_set(0x2000) && !region.bitmap().is_addr_set(0x3000));
+//! // A migration thread asks what was written since it last asked.
+//! let dirty = MemoryLog::new(&memory).harvest();
+//! assert!(dirty.ranges().eq([(GuestAddress(0x2000), 0x1000)]));
 //! # Ok(())
 //! # }
 //! ```
@@ -43,7 +43,8 @@
 //!   for a memory of your own.
 //! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and
 //!   again.
-//! * [`bitmap`]: dirty tracking; `()` for none.
+//! * [`bitmap`]: dirty tracking; `()` for none. [`AtomicBitmap`](bitmap::AtomicBitmap) is the log of a region,
+//!   [`MemoryLog`](bitmap::MemoryLog) that of a memory, [`Readers`](bitmap::Readers) share one out.
 //! * [`GuestMemoryAtomic`]: the memory map that can be swapped under its users.
 //!
 //! # Guarantees
@@ -65,7 +66,7 @@
 //! # Cost
 //!
 //! An access within one region is a lookup in a sorted array, a bounds check, the access and, with
-//! a bitmap, one atomic operation. `docs/performance.md` in the repository has measurements.
+//! a bitmap, two loads; an atomic operation where the page was clean. `docs/performance.md` in the repository has measurements.
 //!
 //! # Features
 //!
@@ -122,7 +123,9 @@ pub mod atomic {
 /// Dirty tracking.
 pub mod bitmap {
     pub use guest_memory_bitmap::*;
-    pub use guest_memory_core::MS;
+    pub use guest_memory_core::{
+        GuestDirtyPages, MS, MemoryLog, MemorySlot, MemorySlots, SlotError,
+    };
 }
 
 /// Access by address, and the types that can be accessed.

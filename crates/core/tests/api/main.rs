@@ -8,6 +8,7 @@
 
 mod access;
 mod bytes_ext;
+mod dirty;
 mod foreign;
 mod region_defaults;
 mod stream_batches;
