@@ -26,7 +26,7 @@
 //! assert!(snapshot.write_obj(0u8, GuestAddress(0x20_0000)).is_err());
 //!
 //! // A migration thread asks what was written since it last asked.
-//! let dirty = MemoryLog::new(&memory).harvest();
+//! let dirty = MemoryLog::new(memory.clone()).harvest();
 //! assert!(dirty.ranges().eq([(GuestAddress(0x2000), 0x1000)]));
 //! # Ok(())
 //! # }
