@@ -75,6 +75,8 @@ mod barrier;
 mod bitmap;
 mod dirty_log;
 mod dirty_pages;
+#[cfg(feature = "std")]
+mod external_log;
 mod geometry;
 mod marks;
 mod ordering;
@@ -82,6 +84,8 @@ mod page_size;
 #[cfg(feature = "std")]
 mod readers;
 mod slice;
+#[cfg(feature = "std")]
+mod swappable_log;
 mod sync;
 mod words;
 
@@ -89,8 +93,12 @@ pub use atomic_bitmap::AtomicBitmap;
 pub use bitmap::{BS, Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 pub use dirty_log::{DirtyLog, PageSet};
 pub use dirty_pages::DirtyPages;
+#[cfg(feature = "std")]
+pub use external_log::{ExternalLog, ExternalLogError};
 pub use ordering::{MarkOrdering, MarkOrderingError};
 pub use page_size::PageSizeError;
 #[cfg(feature = "std")]
 pub use readers::{Reader, Readers};
 pub use slice::{ArcSlice, BaseSlice, RefSlice};
+#[cfg(feature = "std")]
+pub use swappable_log::SwappableLog;

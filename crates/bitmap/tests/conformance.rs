@@ -48,3 +48,24 @@ fn bitmaps_that_record_nothing_behave() {
     bitmap::check_with(untracked, <() as NewBitmap>::with_len);
     bitmap::check_with(untracked, |_| None::<AtomicBitmap>);
 }
+
+#[test]
+fn swappable_log_behaves() {
+    use std::ptr::NonNull;
+    use std::sync::atomic::AtomicU64;
+
+    use guest_memory_bitmap::{ExternalLog, SwappableLog};
+
+    bitmap::check(|len| {
+        let words: Arc<[AtomicU64]> = (0..len / (64 * 4096) + 2)
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        let address = NonNull::from(&*words).cast();
+        #[expect(unsafe_code, reason = "makes a log over memory of its own")]
+        // SAFETY: atomics, as many bytes of them, which the log keeps alive.
+        let log = unsafe { ExternalLog::new(address, words.len() * 8, words.clone()) }.unwrap();
+        let bitmap = SwappableLog::with_len(len);
+        bitmap.swap(Some((Arc::new(log), 0x1000))).unwrap();
+        bitmap
+    });
+}

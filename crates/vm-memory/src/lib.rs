@@ -91,7 +91,15 @@ pub mod bitmap {
     #[cfg(feature = "backend-bitmap")]
     pub use guest_memory_bitmap::{ArcSlice, AtomicBitmap, RefSlice};
     pub use guest_memory_bitmap::{BS, Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
+    // What the original does not have.
+    #[cfg(feature = "backend-bitmap")]
+    pub use guest_memory_bitmap::{
+        DirtyLog, DirtyPages, ExternalLog, ExternalLogError, MarkOrdering, MarkOrderingError,
+        PageSet, Reader, Readers, SwappableLog,
+    };
     pub use guest_memory_core::MS;
+    #[cfg(feature = "backend-bitmap")]
+    pub use guest_memory_core::{GuestDirtyPages, MemoryLog, MemorySlot, MemorySlots, SlotError};
 }
 
 /// Access by address, and the types that can be accessed.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The dirty log of a whole memory against a set of pages: several regions, a hypervisor's slots and rings, readers.
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 #![expect(
     clippy::single_range_in_vec_init,
     reason = "lists of ranges, some with one"
