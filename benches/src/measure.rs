@@ -195,7 +195,8 @@ impl Runner {
         &self.rows
     }
 
-    fn wants(&self, case: &str) -> bool {
+    /// Says whether a case is to be measured.
+    pub fn wants(&self, case: &str) -> bool {
         self.filter
             .as_ref()
             .is_none_or(|filter| case.contains(filter.as_str()))

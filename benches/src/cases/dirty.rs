@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Tracked writes, marks, harvests.
 
-use guest_memory::bitmap::AtomicBitmap as OurBitmap;
+use guest_memory::bitmap::{AtomicBitmap as OurBitmap, DirtyPages};
 use vm_memory::bitmap::AtomicBitmap as TheirBitmap;
 
 use super::MEMORY_LEN;
@@ -10,7 +10,7 @@ use crate::copies::PLACE_COUNT;
 use crate::limit::{Window, Words};
 use crate::measure::{Limit, Runner};
 use crate::pair::Pair;
-use crate::{compare, ours, pair, places, theirs};
+use crate::{compare, harvest, ours, pair, places, theirs};
 
 /// Bytes per bit.
 const PAGE: u64 = 4096;
@@ -27,6 +27,15 @@ pub(super) fn writes(runner: &mut Runner) {
     let untracked = ours::access::memory::<()>(&[(0, MEMORY_LEN)]);
     let window = Window::new(MEMORY_LEN);
     let places = places::random(PLACE_COUNT, PAGE, 16);
+    compare!(
+        runner,
+        "tracked write_obj u32, one dirty page",
+        [access::write_obj::<u32, _>](memory, 1, &places),
+        Some(Limit {
+            what: "ours, untracked",
+            run: &mut |count| ours::access::write_obj(&untracked, 1u32, &places, count),
+        }),
+    );
     compare!(
         runner,
         "tracked write_obj u64, one dirty page",
@@ -118,6 +127,33 @@ pub(super) fn harvests(runner: &mut Runner) {
             runner,
             format!("get_and_reset, 64 GiB log, {name}"),
             [dirty::harvest](bitmap, &dirty),
+            Some(Limit {
+                what: "plain read of the log",
+                run: &mut |count| words.read(count),
+            }),
+        );
+    }
+}
+
+/// Logs taken whole and listed as ranges, into a set that is used again.
+pub(super) fn lists(runner: &mut Runner) {
+    for (size, log_len, dirty_count) in [
+        ("64 GiB", 64usize << 30, 0),
+        ("64 GiB", 64 << 30, 100),
+        ("4 TiB", 4 << 40, 100),
+    ] {
+        let case = format!("harvest and list, {size} log, {dirty_count} dirty pages");
+        if !runner.wants(&case) {
+            continue;
+        }
+        let bitmap = pair!([dirty::bitmap](log_len));
+        let words = Words::new(log_len / WORD_COVERS);
+        let dirty = places::random(dirty_count, log_len as u64, PAGE);
+        let mut pages = DirtyPages::default();
+        runner.compare(
+            &case,
+            &mut |count| harvest::list(&bitmap.ours, &mut pages, &dirty, count),
+            &mut |count| harvest::list_by_hand(&bitmap.theirs, &dirty, count),
             Some(Limit {
                 what: "plain read of the log",
                 run: &mut |count| words.read(count),

@@ -21,6 +21,7 @@ pub fn run(runner: &mut Runner) {
     dirty::writes(runner);
     dirty::marks(runner);
     dirty::harvests(runner);
+    dirty::lists(runner);
     scatter::files(runner);
     map::swappable(runner);
     map::guests(runner);

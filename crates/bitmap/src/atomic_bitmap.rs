@@ -235,8 +235,9 @@ impl AtomicBitmap {
     ///
     /// Nothing is allocated if `pages` is of as many bytes in pages of the same size, as after an earlier call.
     pub fn harvest_into(&self, pages: &mut DirtyPages) {
-        pages.reset_to(self.geometry);
-        self.marks.take(|index, marks| pages.add_word(index, marks));
+        let mut refill = pages.refill(self.geometry);
+        self.marks
+            .take(|index, marks| refill.put_word(index, marks));
     }
 
     /// Takes all marks: returns them as words and leaves the bitmap clean.

@@ -4,6 +4,7 @@
 mod runs;
 #[cfg(test)]
 mod tests;
+mod word_set;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use self::runs::{Runs, SetWords};
+use self::word_set::WordSet;
 use crate::dirty_log::PageSet;
 use crate::geometry::Geometry;
 use crate::page_size::{PageSize, PageSizeError};
@@ -54,9 +56,11 @@ pub struct DirtyPages {
     /// # Invariants
     ///
     /// 1. As many words as `geometry` has pages by 64; bits from `page_count` on are clear.
-    /// 2. Bit `w` of `summary`, which has as many bits as there are words, is set exactly if word `w` is not zero.
+    /// 2. The numbers of the words that are not zero are exactly those in `set`, both before and after a [`Refill`].
     words: Vec<u64>,
-    summary: Vec<u64>,
+    set: WordSet,
+    /// The numbers of words whose content is that of before a refill. Empty otherwise.
+    stale: WordSet,
     geometry: Geometry,
 }
 
@@ -178,9 +182,7 @@ impl DirtyPages {
 
     /// Removes all pages.
     pub fn clear(&mut self) {
-        for (group, summary) in self.summary.iter_mut().enumerate() {
-            words::for_each_bit(group, core::mem::take(summary), |word| self.words[word] = 0);
-        }
+        self.set.drain(|word| self.words[word] = 0);
     }
 
     /// Adds the pages of `other`.
@@ -225,28 +227,25 @@ impl DirtyPages {
         Ok(pages)
     }
 
-    /// Makes this the empty set of that geometry; memory is allocated if it is another one.
-    pub(crate) fn reset_to(&mut self, geometry: Geometry) {
-        if self.geometry == geometry {
-            self.clear();
-        } else {
+    /// Begins to fill the set anew, in that geometry; memory is allocated if it is another one.
+    pub(crate) fn refill(&mut self, geometry: Geometry) -> Refill<'_> {
+        if self.geometry != geometry {
             *self = Self::with_geometry(geometry);
         }
+        core::mem::swap(&mut self.set, &mut self.stale);
+        Refill { pages: self }
     }
 
     /// Adds pages of one word, which exist. `pages` is not zero.
-    #[inline]
-    pub(crate) fn add_word(&mut self, index: usize, pages: u64) {
+    fn add_word(&mut self, index: usize, pages: u64) {
         self.words[index] |= pages;
-        let (group, named) = words::position(index);
-        self.summary[group] |= named;
+        self.set.insert(index);
     }
 
     fn remove_word(&mut self, index: usize, pages: u64) {
         self.words[index] &= !pages;
         if self.words[index] == 0 {
-            let (group, named) = words::position(index);
-            self.summary[group] &= !named;
+            self.set.remove(index);
         }
     }
 
@@ -254,17 +253,41 @@ impl DirtyPages {
         let word_count = words::count_for(geometry.page_count());
         Self {
             words: vec![0; word_count],
-            summary: vec![0; words::count_for(word_count)],
+            set: WordSet::new(word_count),
+            stale: WordSet::new(word_count),
             geometry,
         }
     }
 
     fn set_words(&self) -> SetWords<'_> {
-        SetWords::new(&self.words, &self.summary)
+        SetWords::new(&self.words, self.set.iter())
     }
 
     fn runs(&self) -> Runs<'_> {
         Runs::new(self.set_words())
+    }
+}
+
+/// A set that is being filled anew. What was in it before is cleared at the end, where it was not overwritten.
+pub(crate) struct Refill<'a> {
+    pages: &'a mut DirtyPages,
+}
+
+impl Refill<'_> {
+    /// Puts the pages of one word into the set; each word once, and not zero.
+    #[inline]
+    pub(crate) fn put_word(&mut self, index: usize, pages: u64) {
+        self.pages.words[index] = pages;
+        self.pages.set.insert(index);
+    }
+}
+
+impl Drop for Refill<'_> {
+    fn drop(&mut self) {
+        let DirtyPages {
+            words, set, stale, ..
+        } = &mut *self.pages;
+        stale.drain_without(set, |word| words[word] = 0);
     }
 }
 

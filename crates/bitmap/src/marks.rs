@@ -190,10 +190,13 @@ impl Marks {
                 };
                 // The summary stays as it is: it may name leaves without marks.
                 words::for_each_bit(group, load_acquire(summary) & mask, |leaf| {
-                    if let Some(word) = self.leaves.get(leaf) {
+                    let mask = words::mask_in(leaf, first, last);
+                    if let Some(word) = self.leaves.get(leaf)
+                        && load_acquire(word) & mask != 0
+                    {
                         is_any_cleared = true;
                         // As in `take_leaf`.
-                        word.fetch_and(!words::mask_in(leaf, first, last), Ordering::AcqRel);
+                        word.fetch_and(!mask, Ordering::AcqRel);
                     }
                 });
             },

@@ -3,27 +3,19 @@
 
 use core::ops::Range;
 
+use super::word_set::Numbers;
 use crate::words;
 
-/// The words that are not zero with their numbers, ascending, found by the summary.
+/// The words that are not zero with their numbers, ascending.
 #[derive(Clone, Debug)]
 pub(super) struct SetWords<'a> {
     words: &'a [u64],
-    summary: &'a [u64],
-    /// The summary word that is being gone through,
-    group: usize,
-    /// and which of its bits are still to come.
-    named: u64,
+    numbers: Numbers<'a>,
 }
 
 impl<'a> SetWords<'a> {
-    pub(super) fn new(words: &'a [u64], summary: &'a [u64]) -> Self {
-        Self {
-            words,
-            summary,
-            group: 0,
-            named: summary.first().copied().unwrap_or(0),
-        }
+    pub(super) fn new(words: &'a [u64], numbers: Numbers<'a>) -> Self {
+        Self { words, numbers }
     }
 }
 
@@ -32,14 +24,7 @@ impl Iterator for SetWords<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<(usize, u64)> {
-        if self.named == 0 {
-            let rest = self.summary.get(self.group + 1..)?;
-            let skipped = words::first_set(rest)?;
-            self.group += 1 + skipped;
-            self.named = rest[skipped];
-        }
-        let index = self.group * words::BITS + self.named.trailing_zeros() as usize;
-        self.named &= self.named - 1;
+        let index = self.numbers.next()?;
         Some((index, self.words[index]))
     }
 }
