@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use core::num::NonZeroUsize;
-//! use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+//! use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyPages};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // One bit per 4 KiB of a memory of 64 MiB.
@@ -20,10 +20,12 @@
 //! device_view.mark_dirty(100, 6000);
 //! assert!(bitmap.dirty_at((1 << 20) + 6099));
 //!
-//! // The migration thread takes the marks, then copies the pages they name.
-//! let words = bitmap.get_and_reset();
-//! let first_page = (1 << 20) / 4096;
-//! assert_eq!(words[first_page / 64], 0b11);
+//! // The migration thread takes the marks, round by round into the same set, then copies what they name.
+//! let mut pages = DirtyPages::default();
+//! bitmap.harvest_into(&mut pages);
+//! for range in pages.ranges() {
+//!     assert_eq!(range, 1 << 20..(1 << 20) + 0x2000); // copy it
+//! }
 //! assert!(!bitmap.dirty_at((1 << 20) + 100));
 //! # Ok(())
 //! # }
@@ -33,37 +35,43 @@
 //!
 //! * [`Bitmap`] is what a memory needs of its bitmap: mark a range, ask, slice. [`NewBitmap`] makes
 //!   one from a length.
-//! * [`AtomicBitmap`] is the one to use: shared between threads, one bit per page.
+//! * [`AtomicBitmap`] is the one to use: shared between threads, one bit per page, switched on and off while writers run.
 //! * `()` records nothing and costs nothing; `Option<B>` decides at run time.
 //! * [`BitmapSlice`] is a bitmap seen from an offset on: [`RefSlice`] borrows, [`ArcSlice`] shares.
 //!   [`WithBitmapSlice`] and [`BS`] name a bitmap's slice type.
+//! * [`DirtyPages`] is what a harvest yields: ranges, pages, union, difference, other page sizes, a hypervisor's words.
+//! * [`DirtyLog`] is what can be harvested. `Readers` share one log out to several, each in its own time.
+//! * `SwappableLog` marks in an `ExternalLog`, memory that another process reads, as vhost has it.
 //!
 //! # Guarantees
 //!
 //! * **No write is lost**, as long as the writer marks after it has stored its data. A write whose
 //!   mark returned before a harvest began is in that harvest or was in an earlier one, and its data
-//!   is visible to the harvester. A write that races with a harvest is in this one or the next.
+//!   is visible to the harvester. A write that races with a harvest is visible to whoever copies the page after it,
+//!   or is in the next one. The same holds when tracking is switched on, for whoever reads memory from then on.
 //! * **Nothing here panics or wraps** on an offset or a length, whatever a guest chose: what lies past
-//!   the end is ignored, sums saturate. The one panic is [`AtomicBitmap::new`] with a page size that is
-//!   no power of two. (A bitmap larger than memory fails as every allocation does.)
+//!   the end is ignored, sums saturate. [`AtomicBitmap::new`] panics at a page size that is no power of two, and a harvest
+//!   if the system takes back the barrier it granted ([`MarkOrdering`]). (A bitmap larger than memory fails as every
+//!   allocation does.)
 //! * **Harvests are clean**: bits past the last page are zero.
 //!
 //! # What it does not do
 //!
 //! Find writers: whoever stores marks, or uses a memory that does. Cover writes by the guest or by
-//! other processes. Tell when a page was written, or how often. Check that a bitmap is as
+//! other processes; what those logged can be merged. Tell when a page was written, or how often. Check that a bitmap is as
 //! long as its memory; [`Bitmap::tracked_bytes`] lets whoever joins the two do so.
 //!
 //! # Cost
 //!
-//! A bit per page: 2 MiB for 64 GiB in pages of 4 KiB, allocated zeroed and not touched before use.
-//! Marking costs one atomic operation per 64 pages touched, so mostly one. A harvest reads every word
-//! and writes those with marks.
+//! A bit per page and a sixty-fourth of that: 2 MiB for 64 GiB in pages of 4 KiB, allocated zeroed and not touched before use.
+//! Marking a page that is dirty costs two loads where the system has the barrier that [`MarkOrdering::Asymmetric`] needs,
+//! else a fence; marking a clean one an atomic operation or two. A harvest costs what is dirty and one load per 4,096 pages.
 //!
 //! # Features
 //!
-//! * `std` (default): [`NewBitmap::with_len`] uses the host's page size on Unix. Without it,
-//!   and on other systems, pages are 4 KiB. The crate needs `alloc` and 64-bit atomics in any case.
+//! * `std` (default): [`NewBitmap::with_len`] uses the host's page size on Unix, marks need no fence on Linux, and there are
+//!   `Readers`, `ExternalLog` and `SwappableLog`. Without it pages are 4 KiB, each mark has a fence, and
+//!   the crate needs `alloc` and 64-bit atomics, and no other crate.
 #![no_std]
 
 extern crate alloc;

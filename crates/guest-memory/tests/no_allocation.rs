@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
-use guest_memory::bitmap::{AtomicBitmap, BS, NewBitmap};
+use guest_memory::bitmap::{AtomicBitmap, BS, GuestDirtyPages, MemoryLog, NewBitmap, Readers};
 use guest_memory::io::At;
 use guest_memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
@@ -188,6 +188,29 @@ fn streams_over_several_regions_allocate_nothing() {
         regions_allocate_nothing::<()>(regions);
         regions_allocate_nothing::<AtomicBitmap>(regions);
     }
+}
+
+#[test]
+fn harvests_into_a_set_that_is_used_again_allocate_nothing() {
+    let memory = memory::<AtomicBitmap>(3);
+    let readers = Readers::new(MemoryLog::new(&memory));
+    let (mut reader, mut other) = (readers.join(), readers.join());
+    let (mut pages, mut unseen) = (GuestDirtyPages::default(), GuestDirtyPages::default());
+    let mut round = |value: u8| {
+        memory
+            .write_obj(value, GuestAddress(REGION as u64))
+            .unwrap();
+        reader.harvest_into(&mut pages);
+        other.harvest_into(&mut unseen);
+        assert!(
+            pages
+                .ranges()
+                .eq([(GuestAddress(REGION as u64), REGION as u64)])
+        );
+        assert_eq!(unseen, pages);
+    };
+    round(1);
+    assert_eq!(allocations(|| round(2)), 0);
 }
 
 /// Names the file whose system calls are looked at.
