@@ -19,6 +19,22 @@ use crate::geometry::Geometry;
 use crate::page_size::{PageSize, PageSizeError};
 use crate::words;
 
+/// Returns the words of a log that is given as bytes: little-endian words of 64 bits, as hypervisors and vhost have them. The last
+/// one is filled up with zeroes.
+///
+/// ```
+/// use guest_memory_bitmap::le_words;
+///
+/// assert!(le_words(&[1, 0, 0, 0, 0, 0, 0, 0x80, 3]).eq([1 << 63 | 1, 3]));
+/// ```
+pub fn le_words(bytes: &[u8]) -> impl Iterator<Item = u64> + Clone + '_ {
+    bytes.chunks(size_of::<u64>()).map(|chunk| {
+        let mut word = [0; size_of::<u64>()];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    })
+}
+
 /// A set of pages of a memory of so many bytes, owned and shared with nobody.
 ///
 /// Page `p` covers the bytes `[p * page_size, (p + 1) * page_size)`; the last page may be covered in part. Pages past the end
@@ -169,15 +185,7 @@ impl DirtyPages {
 
     /// Adds the pages of a log in the form of [`to_le_bytes`](Self::to_le_bytes). Bytes after the last whole word count too.
     pub fn insert_le_bytes(&mut self, bytes: &[u8]) {
-        let (whole, rest) = bytes.as_chunks();
-        let mut last = [0; size_of::<u64>()];
-        last[..rest.len()].copy_from_slice(rest);
-        self.insert_words(
-            whole
-                .iter()
-                .chain([&last])
-                .map(|&word| u64::from_le_bytes(word)),
-        );
+        self.insert_words(le_words(bytes));
     }
 
     /// Removes all pages.

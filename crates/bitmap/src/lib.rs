@@ -100,7 +100,7 @@ mod words;
 pub use atomic_bitmap::AtomicBitmap;
 pub use bitmap::{BS, Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 pub use dirty_log::{DirtyLog, PageSet};
-pub use dirty_pages::DirtyPages;
+pub use dirty_pages::{DirtyPages, le_words};
 #[cfg(feature = "std")]
 pub use external_log::{ExternalLog, ExternalLogError};
 pub use ordering::{MarkOrdering, MarkOrderingError};

@@ -4,8 +4,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use guest_memory_bitmap::{ArcSlice, AtomicBitmap, NewBitmap};
-use guest_memory_conformance::{Config, bitmap};
+use guest_memory_bitmap::{ArcSlice, AtomicBitmap, MarkOrdering, NewBitmap};
+use guest_memory_conformance::{Config, bitmap, dirty_log};
 
 #[test]
 fn atomic_bitmap_with_the_default_page_size_behaves() {
@@ -18,6 +18,16 @@ fn atomic_bitmap_behaves_with_pages_of_any_size() {
         let page_size = NonZeroUsize::new(page_size).unwrap();
         bitmap::check(|len| AtomicBitmap::new(len, page_size));
     }
+}
+
+#[test]
+fn atomic_bitmap_is_harvested_and_switched_with_either_ordering() {
+    dirty_log::check(AtomicBitmap::with_len);
+    dirty_log::check(|len| {
+        let bitmap = AtomicBitmap::with_len(len);
+        bitmap.with_ordering(MarkOrdering::Symmetric).unwrap()
+    });
+    dirty_log::check(Option::<AtomicBitmap>::with_len);
 }
 
 #[test]

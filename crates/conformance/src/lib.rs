@@ -26,6 +26,7 @@
 //! # Suites
 //!
 //! * [`bitmap::check`]: any [`Bitmap`](guest_memory_bitmap::Bitmap), made for a length;
+//! * [`dirty_log::check`]: such a bitmap that is also a [`DirtyLog`](guest_memory_bitmap::DirtyLog);
 //! * [`bytes::check`]: any [`Bytes`](guest_memory_core::Bytes) over one contiguous range;
 //! * [`bytes_ext::check`]: any [`BytesExt`](guest_memory_core::BytesExt), likewise;
 //! * [`region::check`]: any [`GuestMemoryRegion`](guest_memory_core::GuestMemoryRegion), made for a
@@ -49,6 +50,7 @@ pub mod bitmap;
 pub mod bytes;
 pub mod bytes_ext;
 mod config;
+pub mod dirty_log;
 pub mod memory;
 pub mod model;
 pub mod place;

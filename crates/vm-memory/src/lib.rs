@@ -95,7 +95,7 @@ pub mod bitmap {
     #[cfg(feature = "backend-bitmap")]
     pub use guest_memory_bitmap::{
         DirtyLog, DirtyPages, ExternalLog, ExternalLogError, MarkOrdering, MarkOrderingError,
-        PageSet, Reader, Readers, SwappableLog,
+        PageSet, Reader, Readers, SwappableLog, le_words,
     };
     pub use guest_memory_core::MS;
     #[cfg(feature = "backend-bitmap")]

@@ -121,7 +121,7 @@ where
     }
 
     /// Adds a hypervisor's log of a slot: bit `b` of word `w` is page `64 * w + b` of the slot. In KVM it is what
-    /// `KVM_GET_DIRTY_LOG` returns.
+    /// `KVM_GET_DIRTY_LOG` returns; [`le_words`](guest_memory_bitmap::le_words) makes words of its bytes.
     ///
     /// The slot may hold several regions or a part of one, and have other pages than the bitmaps. While tracking is off nothing is
     /// recorded.

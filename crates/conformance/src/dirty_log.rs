@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The suite for a [`DirtyLog`]: a bitmap that can be harvested and switched.
+//!
+//! What it holds a log made for `len` bytes to, beside the suite for a [`Bitmap`]:
+//!
+//! * a harvest has exactly the pages that were marked since the one before, whatever was in the set it goes to, and leaves
+//!   the log clean;
+//! * what is marked while tracking is off is not recorded; what was marked before is still there;
+//! * `is_tracking` says which.
+
+use guest_memory_bitmap::{Bitmap, DirtyLog, DirtyPages};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::config::{Config, expect_eq, guarded};
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Mark(usize, usize),
+    Harvest,
+    Start,
+    Stop,
+}
+
+/// Checks the logs that `make` returns for a length in bytes.
+///
+/// # Panics
+///
+/// When one does not behave; the message names the operation and the shortest script.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_bitmap::{AtomicBitmap, NewBitmap};
+///
+/// guest_memory_conformance::dirty_log::check(AtomicBitmap::with_len);
+/// ```
+pub fn check<L: Bitmap + DirtyLog<Pages = DirtyPages>>(make: impl Fn(usize) -> L) {
+    check_with(Config::default(), make);
+}
+
+/// Checks logs as [`check`] does, with other settings.
+///
+/// # Panics
+///
+/// As [`check`].
+pub fn check_with<L: Bitmap + DirtyLog<Pages = DirtyPages>>(
+    config: Config,
+    make: impl Fn(usize) -> L,
+) {
+    let place = || prop_oneof![3 => 0..0x8000_usize, 1 => 0..0x200_0000_usize];
+    let operation = prop_oneof![
+        4 => (place(), prop_oneof![3 => 0..0x3000_usize, 1 => place()])
+            .prop_map(|(offset, len)| Operation::Mark(offset, len)),
+        2 => Just(Operation::Harvest),
+        1 => Just(Operation::Start),
+        1 => Just(Operation::Stop),
+    ];
+    let scripts = (place(), vec(operation, 1..24));
+    config.run("dirty log", &scripts, |(len, script)| {
+        let len = config.round_up(*len);
+        let log = guarded(&("make", len), || Ok(make(len)))?;
+        log.start_tracking();
+        // The page size is what a harvest says it is.
+        let mut pages = DirtyPages::default();
+        log.harvest_into(&mut pages);
+        let mut expected = pages.clone();
+        for operation in script {
+            guarded(operation, || {
+                apply(*operation, &log, &mut pages, &mut expected)
+            })?;
+        }
+        log.harvest_into(&mut pages);
+        expect_eq("the last harvest", &pages, &expected)
+    });
+}
+
+fn apply<L: Bitmap + DirtyLog<Pages = DirtyPages>>(
+    operation: Operation,
+    log: &L,
+    pages: &mut DirtyPages,
+    expected: &mut DirtyPages,
+) -> Result<(), String> {
+    match operation {
+        Operation::Mark(offset, len) => {
+            log.mark_dirty(offset, len);
+            if log.is_tracking() {
+                expected.insert_range(offset..offset + len);
+            }
+            Ok(())
+        }
+        Operation::Harvest => {
+            log.harvest_into(pages);
+            expect_eq("the harvest", &*pages, &*expected)?;
+            expected.clear();
+            log.harvest_into(pages);
+            expect_eq("the harvest after it", &*pages, &*expected)
+        }
+        Operation::Start => {
+            log.start_tracking();
+            expect_eq("is_tracking", log.is_tracking(), true)
+        }
+        Operation::Stop => {
+            log.stop_tracking();
+            expect_eq("is_tracking", log.is_tracking(), false)
+        }
+    }
+}
