@@ -7,9 +7,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::dirty_log::{DirtyLog, PageSet};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A log that several readers harvest, each in its own time: a migration, a diff snapshot and a display, for instance.
 ///

@@ -11,7 +11,7 @@
 
 use std::num::NonZeroUsize;
 
-use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyPages, MarkOrdering};
+use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyPages, MarkOrdering, Readers};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
@@ -29,7 +29,7 @@ struct Datum {
 
 /// A tracked memory.
 struct Memory {
-    bitmap: AtomicBitmap,
+    bitmap: std::sync::Arc<AtomicBitmap>,
     data: Vec<Datum>,
 }
 
@@ -46,7 +46,7 @@ impl Memory {
             finished: AtomicU64::new(0),
         };
         Self {
-            bitmap,
+            bitmap: std::sync::Arc::new(bitmap),
             data: pages.iter().map(new_datum).collect(),
         }
     }
@@ -60,28 +60,31 @@ impl Memory {
 
     /// Harvests, copies what is dirty, and holds the copy against what had finished before.
     fn harvest_into(&self, copy: &mut [u64]) {
+        self.copy(|| self.bitmap.harvest(), copy);
+    }
+
+    fn copy(&self, harvest: impl FnOnce() -> DirtyPages, copy: &mut [u64]) {
         let finished: Vec<_> = self
             .data
             .iter()
             .map(|datum| datum.finished.load(Ordering::Acquire))
             .collect();
-        self.copy(&self.bitmap.harvest(), copy);
-        for (copied, finished) in copy.iter().zip(finished) {
-            assert!(*copied >= finished, "a finished write is not in the copy");
-        }
-    }
-
-    fn copy(&self, dirty: &DirtyPages, copy: &mut [u64]) {
-        for (datum, copied) in self.data.iter().zip(copy) {
+        let dirty = harvest();
+        for ((datum, copied), finished) in self.data.iter().zip(copy).zip(finished) {
             if dirty.contains(datum.page) {
                 *copied = datum.data.load(Ordering::Relaxed);
             }
+            assert!(*copied >= finished, "a finished write is not in the copy");
         }
     }
 
     /// When all writers ended: one more harvest, and the copy equals the memory.
     fn finish(&self, copy: &mut [u64]) {
         self.harvest_into(copy);
+        self.assert_equals(copy);
+    }
+
+    fn assert_equals(&self, copy: &[u64]) {
         for (datum, copied) in self.data.iter().zip(copy) {
             assert_eq!(
                 datum.data.load(Ordering::Relaxed),
@@ -256,6 +259,38 @@ fn clearing_a_range_is_ordered_as_a_harvest_is() {
         let mut copy = [memory.data[0].data.load(Ordering::Relaxed)];
         writer.join().unwrap();
         memory.finish(&mut copy);
+    });
+}
+
+/// Two readers of one log, each with a copy of its own.
+#[test]
+fn two_readers_each_see_every_write() {
+    explore(Some(3), || {
+        let memory = Arc::new(Memory::new(&[0]));
+        let readers = Readers::new(std::sync::Arc::clone(&memory.bitmap));
+        let mut first = readers.join();
+        let mut second = readers.join();
+        memory.write(0, 1);
+        let writer = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || memory.write(0, 2)
+        });
+        let other = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                let mut copy = [0];
+                memory.copy(|| second.harvest(), &mut copy);
+                (second, copy)
+            }
+        });
+        let mut copy = [0];
+        memory.copy(|| first.harvest(), &mut copy);
+        writer.join().unwrap();
+        let (mut second, mut other_copy) = other.join().unwrap();
+        memory.copy(|| first.harvest(), &mut copy);
+        memory.assert_equals(&copy);
+        memory.copy(|| second.harvest(), &mut other_copy);
+        memory.assert_equals(&other_copy);
     });
 }
 

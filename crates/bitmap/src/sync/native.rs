@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The language's own atomics.
+//! The language's own atomics and lock.
 #![expect(unsafe_code, reason = "takes zeroed memory as atomics that are zero")]
 
 use alloc::boxed::Box;
 
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, compiler_fence, fence};
+#[cfg(feature = "std")]
+pub(crate) use std::sync::{Mutex, MutexGuard};
 
 /// Returns so many words of zero, in memory that comes zeroed from the allocator and is not touched.
 pub(crate) fn zeroed(count: usize) -> Box<[AtomicU64]> {
