@@ -39,10 +39,12 @@ use crate::slice::RefSlice;
 /// A new bitmap records marks. [`stop_tracking`](Self::stop_tracking) makes a mark cost next to nothing, and
 /// [`start_tracking`](Self::start_tracking) switches it on again, while writers run.
 ///
+/// Harvests of one bitmap by several threads take turns.
+///
 /// # Panics
 ///
 /// All that clears marks or starts tracking panics if the system refuses the barrier that it granted when the
-/// bitmap was made ([`MarkOrdering::Asymmetric`]).
+/// bitmap was made ([`MarkOrdering::Asymmetric`]), and so do harvests after one that panicked: what that had taken is lost.
 ///
 /// # Examples
 ///

@@ -39,13 +39,17 @@
 //!
 //! What may happen is that the summary names a leaf without marks. It costs the harvest one look.
 //!
+//! **Harvesters** take turns, from their first look at the summary to the end of fence H. Otherwise one that begins after another
+//! has taken the summary would find nothing, and be over before the other has taken the leaves: a mark from before both could then
+//! be left to a third, when a new mark of the same leaf has set the summary again.
+//!
 //! **Switching.** Marking is switched on by a store that fence H follows. After it every writer either sees it, or had
 //! looked before, and then its data is visible to whoever reads from then on, such as the first full copy of a migration.
 
 use alloc::boxed::Box;
 
 use crate::ordering::MarkOrdering;
-use crate::sync::{AtomicU8, AtomicU64, Ordering, zeroed};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, Turn, zeroed};
 use crate::words;
 
 /// Flag of `Marks::state`: marks are recorded.
@@ -61,6 +65,8 @@ pub(crate) struct Marks {
     summary: Box<[AtomicU64]>,
     /// The two flags in one, so that the usual case is one comparison.
     state: AtomicU8,
+    /// Whose turn it is to take.
+    taking: Turn,
 }
 
 impl Marks {
@@ -71,6 +77,7 @@ impl Marks {
             leaves: zeroed(leaf_count),
             summary: zeroed(words::count_for(leaf_count)),
             state: AtomicU8::new(flags(ordering, true)),
+            taking: Turn::default(),
         }
     }
 
@@ -158,9 +165,10 @@ impl Marks {
 
     /// Takes all marks: calls `taken(leaf, marks)` for every leaf that has some, in ascending order.
     ///
-    /// When this returns, and not before, the data of the marks may be read.
+    /// When this returns, and not before, the data of the marks may be read. `taken` must not take marks itself.
     #[inline]
     pub(crate) fn take(&self, mut taken: impl FnMut(usize, u64)) {
+        let _turn = self.taking.wait();
         let mut is_any_taken = false;
         words::for_each_set_word(&self.summary, load_acquire, |group, summary| {
             is_any_taken = true;

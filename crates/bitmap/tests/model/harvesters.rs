@@ -5,8 +5,8 @@
 //! its hands. A second one finds the summary clear and ends; then a writer sets the summary's bit again, and a
 //! third harvest takes the leaf before the first one gets to it. The page is late, not lost: it is in a harvest that is
 //! running. So without a lock the promise is about the harvests together: when none is running, everything
-//! that finished before the last one began has been copied. Harvests that take under a lock keep the promise one by
-//! one.
+//! that finished before the last one began has been copied. Harvests that take under a lock, as those of `AtomicBitmap`
+//! do, keep the promise one by one.
 
 use crate::explore::{assert_holds, assert_loses};
 use crate::ledger::Passing;
