@@ -131,10 +131,11 @@ impl Marks {
     pub(crate) fn is_marked(&self, bit: usize) -> bool {
         MarkOrdering::Asymmetric.before_mark();
         // Relaxed: `start` makes the flag known to all by its fence, before it returns.
-        match self.state.load(Ordering::Relaxed) {
-            MARKING => self.is_set_and_named(bit),
-            0 => true,
-            _ => false,
+        let state = self.state.load(Ordering::Relaxed);
+        if state == MARKING {
+            self.is_set_and_named(bit)
+        } else {
+            state == 0
         }
     }
 
