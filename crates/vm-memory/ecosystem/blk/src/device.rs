@@ -4,9 +4,10 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackend, VringMutex, VringT};
+use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_bindings::bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_SEG_MAX,
 };
@@ -14,8 +15,9 @@ use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
-use vm_memory::bitmap::Bitmap;
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{
+    GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap,
+};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{
     EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
@@ -24,24 +26,31 @@ use vmm_sys_util::event::{
 use crate::disk::{Disk, SECTOR_LEN_BYTES};
 use crate::request::Buffers;
 use crate::serve::serve;
+use crate::tracking::Tracking;
+use crate::vring::Vring;
 
 const QUEUE_SIZE: u16 = 256;
+/// The device marks every page that it writes.
+const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// What the driver should make requests a multiple of.
 const BLOCK_LEN_BYTES: u32 = 512;
 /// A header and a status come with the data of a request.
 const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
 
 /// A block device with one queue, whose memory is tracked by `B`.
-pub struct Device<B: Bitmap + 'static, D> {
+pub struct Device<B: Tracking, D> {
     memory: GuestMemoryAtomic<GuestMemoryMmap<B>>,
     disk: D,
     has_event_idx: AtomicBool,
+    /// The map in force, to find its log when there is a new one.
+    known: Mutex<Arc<GuestMemoryMmap<B>>>,
 }
 
-impl<B: Bitmap + 'static, D: Disk> Device<B, D> {
+impl<B: Tracking, D: Disk> Device<B, D> {
     /// Creates a device on the memory that its daemon will fill in: give the daemon a clone of `memory`.
     pub fn new(memory: GuestMemoryAtomic<GuestMemoryMmap<B>>, disk: D) -> Self {
         Self {
+            known: Mutex::new(memory.memory().into_inner()),
             memory,
             disk,
             has_event_idx: AtomicBool::new(false),
@@ -56,7 +65,7 @@ impl<B: Bitmap + 'static, D: Disk> Device<B, D> {
     /// Answers what is available until nothing more is, then tells the driver if it wants to know.
     fn serve_vring(
         &self,
-        vring: &VringMutex<GuestMemoryAtomic<GuestMemoryMmap<B>>>,
+        vring: &Vring<GuestMemoryAtomic<GuestMemoryMmap<B>>>,
     ) -> Result<(), virtio_queue::Error> {
         let memory = self.memory.memory();
         let mut buffers = Buffers::default();
@@ -80,7 +89,7 @@ impl<B: Bitmap + 'static, D: Disk> Device<B, D> {
     }
 }
 
-impl<B: Bitmap + 'static, D> fmt::Debug for Device<B, D> {
+impl<B: Tracking, D> fmt::Debug for Device<B, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Device").finish_non_exhaustive()
     }
@@ -88,11 +97,11 @@ impl<B: Bitmap + 'static, D> fmt::Debug for Device<B, D> {
 
 impl<B, D> VhostUserBackend for Device<B, D>
 where
-    B: Bitmap + Send + Sync + 'static,
+    B: Tracking,
     D: Disk,
 {
     type Bitmap = B;
-    type Vring = VringMutex<GuestMemoryAtomic<GuestMemoryMmap<B>>>;
+    type Vring = Vring<GuestMemoryAtomic<GuestMemoryMmap<B>>>;
 
     fn num_queues(&self) -> usize {
         1
@@ -110,10 +119,22 @@ where
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+            | if B::TAKES_LOG { LOG_ALL } else { 0 }
+    }
+
+    fn acked_features(&self, features: u64) {
+        // The end of a migration: the log comes before this feature is set, and goes after it is cleared.
+        if features & LOG_ALL == 0 {
+            for region in self.memory.memory().iter() {
+                bitmap(region).detach();
+            }
+        }
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::CONFIG
+        let mut features = VhostUserProtocolFeatures::CONFIG;
+        features.set(VhostUserProtocolFeatures::LOG_SHMFD, B::TAKES_LOG);
+        features
     }
 
     fn set_event_idx(&self, enabled: bool) {
@@ -132,8 +153,17 @@ where
             .collect()
     }
 
-    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap<B>>) -> io::Result<()> {
-        // The daemon has swapped the map that this device shares with it.
+    fn update_memory(&self, memory: GuestMemoryAtomic<GuestMemoryMmap<B>>) -> io::Result<()> {
+        // The daemon has swapped the map that this device shares with it. The front end sends its log anew only when a
+        // longer one is needed.
+        let memory = memory.memory().into_inner();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, Arc::clone(&memory));
+        for other in before.iter() {
+            for region in memory.iter() {
+                bitmap(region).follow(region, bitmap(other))?;
+            }
+        }
         Ok(())
     }
 
@@ -156,6 +186,11 @@ where
     }
 }
 
+/// Returns the bitmap of the mapping itself, not a slice of it.
+fn bitmap<B: Tracking>(region: &GuestRegionMmap<B>) -> &B {
+    (**region).bitmap()
+}
+
 /// The beginning of `struct virtio_blk_config`; the rest of it is zeros.
 fn configuration_space(disk: &impl Disk) -> [u8; 24] {
     let sectors = disk.len_bytes() / SECTOR_LEN_BYTES;
@@ -169,11 +204,30 @@ fn configuration_space(disk: &impl Disk) -> [u8; 24] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RamDisk;
+    use crate::{DirtyLog, RamDisk, SharedLog};
 
-    fn device() -> Device<(), RamDisk> {
+    fn tracked_device<B: Tracking>() -> Device<B, RamDisk> {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         Device::new(memory, RamDisk::new(1 << 20))
+    }
+
+    fn device() -> Device<(), RamDisk> {
+        tracked_device()
+    }
+
+    #[test]
+    fn a_log_is_taken_if_the_bitmap_takes_one() {
+        fn takes_log<B: Tracking>() -> [bool; 2] {
+            let device = tracked_device::<B>();
+            let protocol_features = device.protocol_features();
+            [
+                device.features() & LOG_ALL != 0,
+                protocol_features.contains(VhostUserProtocolFeatures::LOG_SHMFD),
+            ]
+        }
+        assert_eq!(takes_log::<()>(), [false; 2]);
+        assert_eq!(takes_log::<DirtyLog>(), [false; 2]);
+        assert_eq!(takes_log::<SharedLog>(), [true; 2]);
     }
 
     #[test]

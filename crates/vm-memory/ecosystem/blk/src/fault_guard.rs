@@ -6,6 +6,8 @@ use std::io;
 /// Makes an access to guest memory whose page is gone, say because the front end truncated the file, an error instead of
 /// the end of the process; without the feature `fault-guard` nothing.
 ///
+/// The memory of a log that the front end shares is not guest memory: if that goes away, the process ends.
+///
 /// # Errors
 ///
 /// Returns why the process cannot be guarded.

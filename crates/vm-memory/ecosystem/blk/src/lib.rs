@@ -8,7 +8,9 @@
 //! * [`request`]: one descriptor chain taken apart, executed and answered;
 //! * [`serve`]: every chain that a driver has made available;
 //! * [`Device`]: the queue's thread, features and configuration space, for `vhost_user_backend::VhostUserDaemon`;
-//! * [`DirtyLog`]: the dirty bitmap of a region in the form that the daemon asks for;
+//! * [`Vring`]: a queue as the daemon holds it;
+//! * [`Tracking`]: what the device asks of the bitmap of its memory: [`DirtyLog`] is one of its own, [`SharedLog`] a part
+//!   of the log that the front end shares for a migration;
 //! * [`guard_faults`]: guest memory that goes away is an error, not the end of the process.
 //!
 //! Data moves between disk and guest memory without a buffer in between, with the feature `vectored` all of a request's
@@ -25,7 +27,10 @@ mod file_disk;
 mod ram_disk;
 pub mod request;
 mod serve;
+mod shared_log;
+mod tracking;
 mod transfer;
+mod vring;
 
 pub use device::Device;
 pub use dirty_log::DirtyLog;
@@ -34,3 +39,6 @@ pub use fault_guard::guard_faults;
 pub use file_disk::FileDisk;
 pub use ram_disk::RamDisk;
 pub use serve::serve;
+pub use shared_log::SharedLog;
+pub use tracking::Tracking;
+pub use vring::Vring;

@@ -8,6 +8,7 @@
 )]
 #[path = "../src/bin/blk-bench/front_end.rs"]
 mod front_end;
+#[expect(dead_code, reason = "the benchmark's session")]
 #[path = "../src/bin/blk-bench/session.rs"]
 mod session;
 
@@ -15,16 +16,15 @@ use std::env;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use blk::{DirtyLog, RamDisk};
 use front_end::{
     DISK_LEN_BYTES, Direction, FrontEnd, LOW_LEN_BYTES, MEMORY_LEN_BYTES, SLOTS, Workload,
 };
-use tempfile::TempDir;
+use session::Session;
 use vhost::VhostBackend;
-use vhost::vhost_user::Frontend;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +38,7 @@ fn a_guarded_device_outlives_all_of_its_memory() {
         blk::guard_faults().unwrap();
         let mut machine = Machine::start(direction);
         machine.take_all_memory();
-        assert!(!machine.server.is_finished());
+        assert!(!machine.session.server.is_finished());
         machine.give_memory_back();
         machine.stop();
     }
@@ -84,11 +84,9 @@ fn an_unguarded_device_ends_by_sigbus() {
 struct Machine {
     front_end: FrontEnd,
     workload: Workload,
-    connection: Frontend,
+    session: Session<DirtyLog>,
     kick: EventFd,
     call: EventFd,
-    server: JoinHandle<Result<(), String>>,
-    _directory: TempDir,
 }
 
 impl Machine {
@@ -97,22 +95,18 @@ impl Machine {
             request_len_bytes: 4096,
             direction,
         };
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("disk.sock");
         let disk = RamDisk::new(usize::try_from(DISK_LEN_BYTES).unwrap());
-        let server = session::listen::<DirtyLog>(&path, disk).unwrap();
         let front_end = FrontEnd::new(&workload).unwrap();
         front_end.reset().unwrap();
+        let mut session = Session::start(&front_end, disk).unwrap();
         let (kick, call) = (event(), event());
-        let connection = session::connect(&front_end, &path, &kick, &call).unwrap();
+        session::start_queue(&mut session.connection, &front_end, &kick, &call).unwrap();
         let machine = Self {
             front_end,
             workload,
-            connection,
+            session,
             kick,
             call,
-            server,
-            _directory: directory,
         };
         machine.run_first_batch();
         machine
@@ -142,18 +136,16 @@ impl Machine {
 
     /// Sets the memory and the queue up anew, has a batch answered.
     fn give_memory_back(&mut self) {
-        self.connection.get_vring_base(0).unwrap();
+        self.session.connection.get_vring_base(0).unwrap();
         self.front_end.file().set_len(MEMORY_LEN_BYTES).unwrap();
         self.front_end.lay_out(&self.workload).unwrap();
         self.front_end.reset().unwrap();
         (self.kick, self.call) = (event(), event());
-        session::set_up(
-            &mut self.connection,
-            &self.front_end,
-            &self.kick,
-            &self.call,
-        )
-        .unwrap();
+        let connection = &mut self.session.connection;
+        connection
+            .set_mem_table(&self.front_end.memory_table())
+            .unwrap();
+        session::start_queue(connection, &self.front_end, &self.kick, &self.call).unwrap();
         self.run_first_batch();
     }
 
@@ -178,8 +170,8 @@ impl Machine {
     }
 
     fn stop(self) {
-        drop(self.connection);
-        self.server.join().unwrap().unwrap();
+        drop(self.session.connection);
+        self.session.server.join().unwrap().unwrap();
     }
 }
 

@@ -5,13 +5,13 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use blk::request::Buffers;
-use blk::{Disk, serve};
+use blk::{Disk, RamDisk, Tracking, serve};
 use rustix::time::{ClockId, clock_gettime};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::front_end::{FrontEnd, SLOTS};
-use crate::session::{self, Tracking};
+use crate::session::{self, Session};
 
 #[derive(Default)]
 pub(crate) struct Figures {
@@ -25,7 +25,9 @@ pub(crate) fn inline<B: Tracking>(
     disk: &impl Disk,
     batch_count: usize,
 ) -> Result<Figures, Box<dyn Error>> {
-    let memory: GuestMemoryMmap<B> = front_end.map()?;
+    // A daemon sets up the memory and the log in it, and then waits.
+    let session = Session::<B>::start(front_end, RamDisk::new(0))?;
+    let memory = session.memory.memory();
     let mut queue = front_end.queue()?;
     let mut buffers = Buffers::default();
     let mut figures = Figures::default();
@@ -35,7 +37,7 @@ pub(crate) fn inline<B: Tracking>(
         front_end.publish(batch)?;
         let cpu = cpu_time(ClockId::ThreadCPUTime);
         let start = Instant::now();
-        let count = serve(&mut queue, &memory, disk, &mut buffers)?;
+        let count = serve(&mut queue, &*memory, disk, &mut buffers)?;
         let wall = start.elapsed();
         let cpu = cpu_time(ClockId::ThreadCPUTime) - cpu;
         if count != SLOTS {
@@ -47,6 +49,8 @@ pub(crate) fn inline<B: Tracking>(
         }
     }
     front_end.check_statuses()?;
+    drop(memory);
+    session.stop()?;
     Ok(figures)
 }
 
@@ -56,13 +60,10 @@ pub(crate) fn socket<B: Tracking>(
     disk: impl Disk + 'static,
     batch_count: usize,
 ) -> Result<Figures, Box<dyn Error>> {
-    let directory = tempfile::tempdir()?;
-    let path = directory.path().join("disk.sock");
-    let server = session::listen::<B>(&path, disk)?;
-
     front_end.reset()?;
+    let mut session = Session::<B>::start(front_end, disk)?;
     let (kick, call) = (EventFd::new(0)?, EventFd::new(0)?);
-    let connection = session::connect(front_end, &path, &kick, &call)?;
+    session::start_queue(&mut session.connection, front_end, &kick, &call)?;
     let run = |batches: std::ops::RangeInclusive<usize>| -> Result<(), Box<dyn Error>> {
         for batch in batches {
             front_end.publish(batch)?;
@@ -83,10 +84,7 @@ pub(crate) fn socket<B: Tracking>(
         cpu: others_cpu_time() - cpu,
     };
     front_end.check_statuses()?;
-    drop(connection);
-    server
-        .join()
-        .map_err(|_| "the device's thread panicked")??;
+    session.stop()?;
     Ok(figures)
 }
 

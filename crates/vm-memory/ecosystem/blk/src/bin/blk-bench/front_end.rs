@@ -6,11 +6,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 
-use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
+use vhost::{VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::bindings::virtio_blk::{VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::mmap::NewBitmap;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
 /// Requests in flight, and made available at once.
@@ -28,6 +27,8 @@ pub(crate) const LOW_LEN_BYTES: u64 = 1 << 20;
 const HIGH: u64 = 1 << 32;
 const HIGH_LEN_BYTES: u64 = 16 << 20;
 pub(crate) const MEMORY_LEN_BYTES: u64 = LOW_LEN_BYTES + HIGH_LEN_BYTES;
+/// One bit for each page up to the end of the high memory.
+pub(crate) const LOG_LEN_BYTES: u64 = (HIGH + HIGH_LEN_BYTES) / 4096 / 8;
 /// What the front end says its own addresses are: guest addresses and this.
 const OWN_ADDRESSES: u64 = 1 << 40;
 
@@ -54,6 +55,7 @@ pub(crate) struct Workload {
 pub(crate) struct FrontEnd {
     file: File,
     memory: GuestMemoryMmap<()>,
+    log: File,
 }
 
 impl FrontEnd {
@@ -61,7 +63,9 @@ impl FrontEnd {
         let file = memfd::MemfdOptions::new().create("guest")?.into_file();
         file.set_len(MEMORY_LEN_BYTES)?;
         let memory = map(&file)?;
-        let front_end = Self { file, memory };
+        let log = memfd::MemfdOptions::new().create("log")?.into_file();
+        log.set_len(LOG_LEN_BYTES)?;
+        let front_end = Self { file, memory, log };
         front_end.lay_out(workload)?;
         Ok(front_end)
     }
@@ -82,11 +86,6 @@ impl FrontEnd {
             self.memory.write_obj(head.to_le(), address)?;
         }
         Ok(())
-    }
-
-    /// Maps the guest's memory once more: the device's view.
-    pub(crate) fn map<B: NewBitmap>(&self) -> Result<GuestMemoryMmap<B>, Box<dyn Error>> {
-        map(&self.file)
     }
 
     /// Begins anew: nothing is available, nothing used, no request answered.
@@ -168,6 +167,15 @@ impl FrontEnd {
         )
     }
 
+    /// Returns the log for the pages that the device writes, as it is told over the socket.
+    pub(crate) fn log_region(&self) -> VhostUserDirtyLogRegion {
+        VhostUserDirtyLogRegion {
+            mmap_size: LOG_LEN_BYTES,
+            mmap_offset: 0,
+            mmap_handle: self.log.as_raw_fd(),
+        }
+    }
+
     /// Lays out a request of three descriptors: header, data, status.
     fn write_request(&self, slot: usize, workload: &Workload) -> Result<(), Box<dyn Error>> {
         let len_bytes = workload.request_len_bytes;
@@ -218,7 +226,7 @@ fn index_after(batch: usize) -> u16 {
     u16::from_le_bytes([low, high])
 }
 
-fn map<B: NewBitmap>(file: &File) -> Result<GuestMemoryMmap<B>, Box<dyn Error>> {
+fn map(file: &File) -> Result<GuestMemoryMmap<()>, Box<dyn Error>> {
     let part = |offset| Ok::<_, std::io::Error>(Some(FileOffset::new(file.try_clone()?, offset)));
     let low_len_bytes = usize::try_from(LOW_LEN_BYTES)?;
     let high_len_bytes = usize::try_from(HIGH_LEN_BYTES)?;

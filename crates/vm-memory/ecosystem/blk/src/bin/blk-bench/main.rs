@@ -4,6 +4,8 @@
 //! Each line of the output is one case: how the device is driven, where its disk is, the bytes of a request, what it
 //! does, whether memory is tracked, requests per second, and nanoseconds of the device's CPU time per request.
 //!
+//! Memory is tracked not at all (`off`), in a bitmap of the device's `own`, or in the front end's `log`, as in a migration.
+//!
 //! * `inline`: the device's queue code is called by the thread that filled the rings; only that call is timed. No other
 //!   thread takes part, so these figures are the steady ones.
 //! * `socket`: the whole daemon behind a vhost-user socket, woken by an event for every batch of requests and waking the
@@ -17,7 +19,7 @@ mod session;
 
 use std::error::Error;
 
-use blk::{DirtyLog, FileDisk, RamDisk};
+use blk::{DirtyLog, FileDisk, RamDisk, SharedLog, Tracking};
 use front_end::{DISK_LEN_BYTES, Direction, FrontEnd, Workload};
 
 /// Bytes of a request and batches of such requests; the smallest requests show what one costs beside its data.
@@ -36,9 +38,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 front_end: &front_end,
                 batch_count,
             };
-            case.inline::<DirtyLog>("on")?;
+            case.inline::<SharedLog>("log")?;
+            case.inline::<DirtyLog>("own")?;
             case.inline::<()>("off")?;
-            case.socket::<DirtyLog>("on")?;
+            case.socket::<SharedLog>("log")?;
+            case.socket::<DirtyLog>("own")?;
             case.socket::<()>("off")?;
         }
     }
@@ -52,7 +56,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn inline<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn inline<B: Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let ram = RamDisk::new(usize::try_from(DISK_LEN_BYTES)?);
         let figures = drive::inline::<B>(self.front_end, &ram, self.batch_count)?;
         self.report("inline", "ram", tracking, &figures);
@@ -61,7 +65,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn socket<B: session::Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
+    fn socket<B: Tracking>(&self, tracking: &str) -> Result<(), Box<dyn Error>> {
         let figures = drive::socket::<B>(self.front_end, file_disk()?, self.batch_count)?;
         self.report("socket", "file", tracking, &figures);
         Ok(())
