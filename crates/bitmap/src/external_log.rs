@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use core::error::Error;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::words;
 
@@ -15,15 +15,20 @@ use crate::words;
 ///
 /// It has a bit for each page of 4 KiB of guest-physical memory, from address 0 on: page `p` is bit `p % 8` of byte `p / 8`.
 ///
+/// The memory must stay accessible: a peer that truncates the log's file makes a mark a SIGBUS, which the fault guard for guest
+/// memory does not catch. Logs should come as sealed memory files, or be given to a process that may end.
+///
 /// A barrier for all threads of this process does not reach writers and readers of others, so every mark is an atomic
 /// read-modify-write, whether the bit is set or not.
 pub struct ExternalLog {
     /// # Invariants
     ///
-    /// `[words, words + word_count)` is mapped for reading and writing as long as `owner` lives, initialised, aligned to 8, and
-    /// covered by no Rust reference other than to atomics.
+    /// `[words, words + word_count)`, aligned to 8, and the `tail_len` bytes behind it are mapped for reading and writing as long as
+    /// `owner` lives, initialised, and covered by no Rust reference other than to atomics.
     words: NonNull<AtomicU64>,
     word_count: usize,
+    /// Fewer than the bytes of a word.
+    tail_len: usize,
     /// What keeps the memory mapped.
     _owner: Box<dyn Send + Sync>,
 }
@@ -38,8 +43,6 @@ impl ExternalLog {
     pub const PAGE_SIZE: u64 = 4096;
 
     /// Makes a log of `len_bytes` bytes of memory at `address`, which `owner` keeps mapped.
-    ///
-    /// Bytes after the last whole word of 8 are not used.
     ///
     /// # Safety
     ///
@@ -63,6 +66,7 @@ impl ExternalLog {
         Ok(Self {
             words,
             word_count: len_bytes / size_of::<u64>(),
+            tail_len: len_bytes % size_of::<u64>(),
             _owner: Box::new(owner),
         })
     }
@@ -70,28 +74,34 @@ impl ExternalLog {
     /// Returns for how many pages there are bits.
     pub fn page_count(&self) -> u64 {
         self.words().len() as u64 * u64::from(u64::BITS)
+            + self.tail().len() as u64 * u64::from(u8::BITS)
     }
 
     /// Tells whether page `page` is marked.
     pub fn is_marked(&self, page: u64) -> bool {
-        let Some((word, mask)) = usize::try_from(page).ok().map(words::position) else {
+        let Ok(page) = usize::try_from(page) else {
             return false;
         };
-        self.words()
-            .get(word)
-            // Acquire: pairs with the release in `mark`; who sees a mark sees the data.
-            .is_some_and(|word| word.load(Ordering::Acquire) & mask.to_le() != 0)
+        let (word, mask) = words::position(page);
+        // Acquire: pairs with the release in `mark`; who sees a mark sees the data.
+        if let Some(word) = self.words().get(word) {
+            return word.load(Ordering::Acquire) & mask.to_le() != 0;
+        }
+        let bit = page - self.word_count * words::BITS;
+        self.tail()
+            .get(bit / 8)
+            .is_some_and(|byte| byte.load(Ordering::Acquire) >> (bit % 8) & 1 != 0)
     }
 
     /// Marks pages `first` to `last`, both included, as far as there are bits, after the caller stored the data.
     #[inline]
     pub(crate) fn mark(&self, first: u64, last: u64) {
-        let words = self.words();
         // Both fit: the log has less bits than there are addresses.
         let end = usize::try_from(last).map_or(usize::MAX, |last| last.saturating_add(1));
-        let end = end.min(words.len().saturating_mul(words::BITS));
         let first = usize::try_from(first).unwrap_or(usize::MAX);
-        words::for_each_mask(first..end, |word, mask| {
+        let words = self.words();
+        let tail_start = words.len() * words::BITS;
+        words::for_each_mask(first..end.min(tail_start), |word, mask| {
             if let Some(word) = words.get(word) {
                 // Release: who takes the bit sees the data. A read-modify-write even where the bit is set: it is what comes
                 // before or after the take of another process. In memory the lowest page is the lowest bit of the lowest
@@ -99,6 +109,22 @@ impl ExternalLog {
                 word.fetch_or(mask.to_le(), Ordering::Release);
             }
         });
+        if end > tail_start {
+            self.mark_tail(first.max(tail_start) - tail_start, end - tail_start);
+        }
+    }
+
+    /// Marks bits `[first, end)` of the tail, as far as they are there.
+    #[cold]
+    fn mark_tail(&self, first: usize, end: usize) {
+        for (byte, bits) in self.tail().iter().zip((0usize..).step_by(8)) {
+            let is_in = |bit: &usize| (first..end).contains(&(bits + bit));
+            let mask = (0..8).filter(is_in).fold(0, |mask, bit| mask | 1 << bit);
+            if mask != 0 {
+                // Release: as in `mark`.
+                byte.fetch_or(mask, Ordering::Release);
+            }
+        }
     }
 
     #[inline]
@@ -107,6 +133,14 @@ impl ExternalLog {
         // aligned and initialised: every pattern of bits is a valid `AtomicU64`. The owner lives as long as `self`. The size was that of
         // a mapping, so not more than `isize::MAX`.
         unsafe { core::slice::from_raw_parts(self.words.as_ptr(), self.word_count) }
+    }
+
+    /// The bytes after the last whole word.
+    fn tail(&self) -> &[AtomicU8] {
+        // SAFETY: by this type's invariants the words are one mapping, which goes on behind them or ends there.
+        let start = unsafe { self.words.add(self.word_count) };
+        // SAFETY: as in `words`, for the bytes that follow; an `AtomicU8` needs no alignment.
+        unsafe { core::slice::from_raw_parts(start.as_ptr().cast::<AtomicU8>(), self.tail_len) }
     }
 }
 

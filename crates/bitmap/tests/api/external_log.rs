@@ -116,17 +116,39 @@ fn a_log_too_short_for_the_region_is_an_error_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_misaligned_log_is_refused_and_bytes_after_the_last_word_are_not_used() {
+fn a_misaligned_log_is_refused() {
     let memory = Memory::new(3);
     let address = NonNull::from(&*memory.words).cast::<u8>();
     let misaligned = address.map_addr(|address| address | 4);
     // SAFETY: refused, and within the memory.
     let refused = unsafe { ExternalLog::new(misaligned, 16, ()) };
     assert!(matches!(refused, Err(ExternalLogError::Misaligned { .. })));
+}
+
+#[test]
+fn a_log_is_used_to_its_last_byte_and_not_past_it() {
+    let memory = Memory::new(3);
+    let address = NonNull::from(&*memory.words).cast::<u8>();
     // SAFETY: atomics, which the log keeps alive; less than all of them.
-    let log = unsafe { ExternalLog::new(address, 23, memory.clone()) }.unwrap();
-    assert_eq!(log.page_count(), 128);
-    assert!(!log.is_marked(u64::MAX));
+    let log = unsafe { ExternalLog::new(address, 19, memory.clone()) }.unwrap();
+    assert_eq!(log.page_count(), 19 * 8);
+    let bitmap = SwappableLog::with_len(19 * 8 * 4096);
+    bitmap.swap(Some((Arc::new(log), 0))).unwrap();
+    for (pages, first, end) in [
+        (126..131, 126, 131),
+        (140..152, 140, 152),
+        (151..400, 151, 152),
+        (0..152, 0, 152),
+    ] {
+        bitmap.mark_dirty(pages.start * 4096, pages.len() * 4096);
+        let log = bitmap.log().unwrap();
+        for page in (0..200).chain([u64::MAX]) {
+            assert_eq!(log.is_marked(page), (first..end).contains(&page), "{page}");
+        }
+        assert_eq!(memory.take(), (first..end).collect());
+    }
+    let longer = SwappableLog::with_len(19 * 8 * 4096 + 1);
+    assert!(longer.swap(bitmap.log().map(|log| (log, 0))).is_err());
 }
 
 #[test]

@@ -37,16 +37,15 @@ impl MemRegionBitmap for Part {
         // A mapping does not say how long it is. This bitmap, of no other use, is refused if it is too short.
         AtomicBitmapMmap::new(region, Arc::clone(&mapping))?;
         let page_count = region.last_addr().raw_value() / ExternalLog::PAGE_SIZE + 1;
-        let word_count = usize::try_from(page_count.div_ceil(64)).map_err(io::Error::other)?;
+        let len_bytes = usize::try_from(page_count.div_ceil(8)).map_err(io::Error::other)?;
         // By its address: a reference to one byte says nothing about those behind it.
         let address = ptr::from_ref(&mapping[0]).expose_provenance();
         let first = NonNull::new(ptr::with_exposed_provenance_mut(address))
             .ok_or_else(|| io::Error::other("the log is at address 0"))?;
         let owner = Arc::clone(&mapping);
-        // SAFETY: The bytes are mapped, to be read and written, as long as `owner` lives. There are as many: all but the last
-        // seven by the check above, and those because a mapping has whole pages. What else in this process accesses them does
-        // so by atomic operations.
-        let log = unsafe { ExternalLog::new(first, word_count * 8, owner) };
+        // SAFETY: The bytes are mapped, to be read and written, as long as `owner` lives; there are as many by the check above.
+        // What else in this process accesses them does so by atomic operations.
+        let log = unsafe { ExternalLog::new(first, len_bytes, owner) };
         let log = log.map_err(io::Error::other)?;
         Ok(Self {
             log: Arc::new(log),
