@@ -279,7 +279,12 @@ fn microvm(arguments: &[&str]) -> Option<Output> {
         );
         return None;
     }
-    Some(Command::new(executable).args(arguments).output().unwrap())
+    // On a busy machine KVM may take seconds to change a memory slot.
+    let patient = ["--timeout", "120"];
+    let is_set = arguments.contains(&"--timeout");
+    let command = &mut Command::new(executable);
+    let command = command.args(if is_set { &[][..] } else { &patient });
+    Some(command.args(arguments).output().unwrap())
 }
 
 #[test]
@@ -306,6 +311,109 @@ fn example_passes_its_own_checks() {
     }
 }
 
+/// Runs the example, which has to succeed; returns what it printed.
+fn microvm_passes(arguments: &[&str]) -> Option<String> {
+    let output = microvm(arguments)?;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}:\n{text}");
+    assert_eq!(output.stderr, b"", "{arguments:?}");
+    Some(text)
+}
+
+/// Returns the pages of each round that the example printed.
+fn rounds_of(text: &str) -> Vec<u64> {
+    let rounds = text.lines().skip_while(|line| *line != "migration:");
+    let rounds = rounds.filter(|line| line.ends_with(" MiB/s"));
+    let numbers = rounds.map(|line| {
+        let words = line
+            .split_whitespace()
+            .filter(|word| !word.starts_with('('));
+        words.map(str::to_owned).nth(1).unwrap().parse().unwrap()
+    });
+    numbers.collect()
+}
+
+#[test]
+fn example_migrates_its_guest() {
+    for arguments in [
+        &["--migrate"][..],
+        &["--migrate", "--bandwidth", "256M"],
+        &["--migrate", "--bandwidth", "256M", "--no-kvm"],
+        &[
+            "--migrate",
+            "--backing",
+            "memfd",
+            "--memory",
+            "4M",
+            "--bandwidth",
+            "64M",
+        ],
+    ] {
+        let Some(text) = microvm_passes(arguments) else {
+            return;
+        };
+        let rounds = rounds_of(&text);
+        assert!(rounds.len() >= 3, "{arguments:?}:\n{text}");
+        let (first, later) = rounds.split_first().unwrap();
+        assert!(*first > 0, "{text}");
+        // A migration that waits for its network leaves a busy machine to the guest.
+        let is_written = later.iter().any(|&pages| pages > 2);
+        assert!(is_written || !arguments.contains(&"--bandwidth"), "{text}");
+        for line in [
+            "both memories were equal at the switch-over",
+            "nothing was written to the first memory any more",
+            "the second machine's logs hold what was written there",
+            "the area of its work holds those numbers",
+        ] {
+            assert!(
+                text.contains(&format!("  passed  {line}")),
+                "{line}:\n{text}"
+            );
+        }
+        assert!(
+            !text.contains(['\r', '\x1b']),
+            "a bar without a terminal:\n{text}"
+        );
+        assert!(!text.contains("heat map"), "{text}");
+    }
+}
+
+#[test]
+fn example_draws_a_heat_map() {
+    for arguments in [
+        &["--heatmap"][..],
+        &["--heatmap", "--no-kvm"],
+        &["--heatmap", "--migrate", "--bandwidth", "256M"],
+    ] {
+        let Some(text) = microvm_passes(arguments) else {
+            return;
+        };
+        let rows: Vec<(u64, &str)> = text
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("0x")?.split_once(" |"))
+            .map(|(address, cells)| {
+                let address = u64::from_str_radix(address, 16).unwrap();
+                (address, cells.strip_suffix('|').unwrap())
+            })
+            .collect();
+        // 64 MiB of RAM in rows of 4 MiB and the module; the guest works in the upper half of the RAM.
+        let starts: Vec<u64> = rows.iter().map(|row| row.0).collect();
+        let expected: Vec<u64> = (0..16).map(|row| row << 22).chain([3 << 30]).collect();
+        assert_eq!(starts, expected, "{text}");
+        let is_blank = |row: &(u64, &str)| row.1.trim().is_empty();
+        assert!(rows[1..8].iter().all(is_blank), "{text}");
+        assert!(!is_blank(&rows[0]) && !is_blank(&rows[8]), "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.len() <= 80 || !line.contains(" |")),
+            "{text}"
+        );
+        let is_moved = arguments.contains(&"--migrate");
+        let shared = "  passed  the heat map shows what the migration copied";
+        assert_eq!(text.contains(shared), is_moved, "{text}");
+    }
+}
+
 #[test]
 fn example_refuses_bad_arguments_with_one_line_and_status_2() {
     for arguments in [
@@ -320,6 +428,9 @@ fn example_refuses_bad_arguments_with_one_line_and_status_2() {
         &["--backing", "hugetlb", "--memory", "2052K"],
         &["--timeout", "0"],
         &["--timeout", "soon"],
+        &["--bandwidth", "1M"],
+        &["--migrate", "--bandwidth", "1"],
+        &["--migrate", "--firmware", "image"],
         &["--no-such-option"],
         &["surplus"],
     ] {

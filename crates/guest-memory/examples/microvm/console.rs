@@ -2,7 +2,9 @@
 //! The monitor's own output, and the guest's text in it.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The longest line a guest may print; a longer one is cut into several.
 const LONGEST_LINE_BYTES: usize = 1024;
@@ -16,7 +18,70 @@ pub(crate) use say;
 /// Prints a line to standard output; a reader that went away does not stop the guest.
 pub(crate) fn print_line(line: fmt::Arguments<'_>) {
     // The error is ignored on purpose: `println!` would panic when the output is a closed pipe.
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let mut output = std::io::stdout().lock();
+    if IS_BAR_SHOWN.swap(false, Ordering::Relaxed) {
+        let _ = write!(output, "{ERASE_LINE}");
+    }
+    let _ = writeln!(output, "{line}");
+}
+
+/// Goes back to the line's start and erases it.
+const ERASE_LINE: &str = "\r\x1b[K";
+/// Cells of a progress bar.
+const BAR_CELLS: usize = 40;
+/// Time between two pictures of a progress bar.
+const BAR_PAUSE: Duration = Duration::from_millis(50);
+/// Whether the last line of the terminal is a progress bar; the lock of standard output guards it.
+static IS_BAR_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// A line on a terminal that shows how far something is; nothing where the output goes elsewhere.
+#[derive(Debug)]
+pub(crate) struct ProgressBar {
+    label: String,
+    total: u64,
+    is_terminal: bool,
+    last: Option<Instant>,
+}
+
+impl ProgressBar {
+    /// Makes a bar that is full when `total` is done.
+    pub(crate) fn new(label: impl Into<String>, total: u64) -> Self {
+        ProgressBar {
+            label: label.into(),
+            total,
+            is_terminal: std::io::stdout().is_terminal(),
+            last: None,
+        }
+    }
+
+    /// Shows how much is done, if that was not shown a moment ago.
+    pub(crate) fn show(&mut self, done: u64) {
+        if !self.is_terminal || self.last.is_some_and(|last| last.elapsed() < BAR_PAUSE) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let mut output = std::io::stdout().lock();
+        let text = bar_text(&self.label, done, self.total);
+        let _ = write!(output, "{ERASE_LINE}{text}").and_then(|()| output.flush());
+        IS_BAR_SHOWN.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ProgressBar {
+    fn drop(&mut self) {
+        let mut output = std::io::stdout().lock();
+        if self.is_terminal && IS_BAR_SHOWN.swap(false, Ordering::Relaxed) {
+            let _ = write!(output, "{ERASE_LINE}").and_then(|()| output.flush());
+        }
+    }
+}
+
+fn bar_text(label: &str, done: u64, total: u64) -> String {
+    let total = total.max(1);
+    let percent = u128::from(done.min(total)) * 100 / u128::from(total);
+    let percent = usize::try_from(percent).unwrap_or(100);
+    let full = "#".repeat(BAR_CELLS * percent / 100);
+    format!("  {label} [{full:.<BAR_CELLS$}] {percent:>3} %")
 }
 
 /// The text a guest prints, one byte at a time.
@@ -75,6 +140,19 @@ mod tests {
         b"a\x1b[2Jb\r\n".iter().for_each(|&byte| console.push(byte));
         assert_eq!(console.take_lines(), ["a.[2Jb"]);
         assert!(console.take_lines().is_empty());
+    }
+
+    #[test]
+    fn a_bar_grows_from_empty_to_full_and_keeps_its_length() {
+        let dots = ".".repeat(40);
+        assert_eq!(
+            bar_text("round 0", 0, 7),
+            format!("  round 0 [{dots}]   0 %")
+        );
+        let half = format!("  x [{}{}]  50 %", "#".repeat(20), ".".repeat(20));
+        assert_eq!(bar_text("x", u64::MAX / 2 + 1, u64::MAX), half);
+        assert!(bar_text("x", 9, 7).ends_with("##] 100 %"));
+        assert!(bar_text("x", 0, 0).ends_with("..]   0 %"));
     }
 
     #[test]

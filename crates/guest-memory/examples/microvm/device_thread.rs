@@ -10,28 +10,35 @@ use crate::guest_program::{
     ACKNOWLEDGEMENT, DEVICE_AREA, REQUEST, REQUEST_NUMBER, every_other_page,
 };
 use crate::layout::{MODULE_START, PAGE_BYTES, SharedMemory};
+use crate::work::TICKS;
 
-/// Where the device counts its rounds.
-const ROUNDS: u64 = 0x6_0000;
 /// Where in the memory module it writes.
-const MODULE_PAGE: u64 = MODULE_START + 0x3000;
+pub(crate) const MODULE_PAGE: u64 = MODULE_START + 0x3000;
 /// How long the device rests after a round.
 const REST: Duration = Duration::from_micros(100);
 
 /// How far the device is.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Whether the request has been posted.
+    is_posted: AtomicBool,
+    /// Rounds since then.
+    rounds: AtomicU64,
     /// Writes to RAM.
     pub(crate) ram_writes: AtomicU64,
     /// Writes to the memory module.
     pub(crate) module_writes: AtomicU64,
     /// Writes to the memory module that found no memory there.
     pub(crate) refused_writes: AtomicU64,
+    /// Whether the guest has begun to work.
+    pub(crate) is_working: AtomicBool,
     /// Whether the guest has acknowledged the request.
     pub(crate) is_acknowledged: AtomicBool,
 }
 
 /// Posts a request to the guest, then writes to RAM and to the memory module until told to stop.
+///
+/// A device that was stopped goes on where it was if it gets the same `progress`, on other memory as well.
 ///
 /// # Errors
 /// Whatever the library says, except that the module is not there: that is counted.
@@ -40,23 +47,14 @@ pub(crate) fn run(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<(), GuestMemoryError> {
-    for (index, page) in every_other_page(DEVICE_AREA).enumerate() {
-        memory
-            .memory()
-            .write_slice(&page_content(index), GuestAddress(page))?;
-        progress.ram_writes.fetch_add(1, Ordering::Relaxed);
+    if !progress.is_posted.swap(true, Ordering::Relaxed) {
+        post_request(memory, progress)?;
     }
-    // Release: a guest that sees the request sees the pages as well.
-    memory
-        .memory()
-        .store(REQUEST_NUMBER, GuestAddress(REQUEST), Ordering::Release)?;
-    progress.ram_writes.fetch_add(1, Ordering::Relaxed);
-
-    let mut round = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         // A snapshot per round: the map it shows stays as it is, the next round may see another one.
         let snapshot = memory.memory();
-        snapshot.write_obj(round, GuestAddress(ROUNDS))?;
+        let round = progress.rounds.fetch_add(1, Ordering::Relaxed);
+        snapshot.write_obj(round, GuestAddress(TICKS))?;
         progress.ram_writes.fetch_add(1, Ordering::Relaxed);
         match snapshot.write_obj(round, GuestAddress(MODULE_PAGE)) {
             Ok(()) => progress.module_writes.fetch_add(1, Ordering::Relaxed),
@@ -70,9 +68,23 @@ pub(crate) fn run(
         {
             progress.is_acknowledged.store(true, Ordering::Relaxed);
         }
-        round += 1;
         std::thread::sleep(REST);
     }
+    Ok(())
+}
+
+fn post_request(memory: &SharedMemory, progress: &Progress) -> Result<(), GuestMemoryError> {
+    for (index, page) in every_other_page(DEVICE_AREA).enumerate() {
+        memory
+            .memory()
+            .write_slice(&page_content(index), GuestAddress(page))?;
+        progress.ram_writes.fetch_add(1, Ordering::Relaxed);
+    }
+    // Release: a guest that sees the request sees the pages as well.
+    memory
+        .memory()
+        .store(REQUEST_NUMBER, GuestAddress(REQUEST), Ordering::Release)?;
+    progress.ram_writes.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
@@ -91,7 +103,7 @@ pub(crate) fn words_sum() -> u32 {
 
 /// Returns one address in each page that the device writes.
 pub(crate) fn written_pages() -> impl Iterator<Item = u64> {
-    every_other_page(DEVICE_AREA).chain([REQUEST, ROUNDS, MODULE_PAGE])
+    every_other_page(DEVICE_AREA).chain([REQUEST, TICKS, MODULE_PAGE])
 }
 
 /// Returns what the device puts into a page of [`DEVICE_AREA`].

@@ -4,15 +4,17 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
+use guest_memory::bitmap::MemoryLog;
 use guest_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use kvm_ioctls::Kvm;
 
 use crate::checks::Checks;
 use crate::console::{Console, say};
-use crate::dirty::DirtyPages;
+use crate::dirty::Logs;
 use crate::failure::{Failure, with_causes};
-use crate::kick::with_time_limit;
+use crate::kick::{Stop, with_time_limit};
 use crate::layout::{LARGEST_IMAGE_BYTES, LOW_RAM_END, Layout, PAGE_BYTES, size_text};
 use crate::options::Options;
 use crate::report;
@@ -105,30 +107,29 @@ pub(crate) fn run(options: &Options, path: &Path, kvm: &Kvm) -> Result<bool, Fai
             ))
         })?;
     let mut machine = Machine::new(kvm, layout.rooms(), true)?;
+    let log = MemoryLog::new(memory.clone());
+    let mut logs = Logs::new(&log, Some(Arc::clone(machine.slots())), &layout);
+    logs.start_logging()?;
     report::print_map(&layout, Some(machine.slots()));
 
     say!("run:");
     let mut board = Board::new(options.memory);
-    let end = with_time_limit(options.timeout(), |is_expired| {
-        machine.run(&mut board, is_expired)
+    let end = with_time_limit(options.timeout(), &Stop::default(), |is_stopped| {
+        machine.run(&mut board, is_stopped)
     })
     .map_err(|error| Failure::run(format!("cannot set a time limit: {error}")))??;
     board.console.flush();
     board.read_lines();
     match end {
         End::Stopped => say!("  the firmware found nothing to boot"),
-        End::TimedOut => say!("  stopped after {} s", options.timeout().as_secs()),
+        End::Kicked => say!("  stopped after {} s", options.timeout().as_secs()),
         End::Halted => say!("  the firmware halted"),
         End::Crashed => say!("  the firmware crashed"),
     }
 
-    let logged = machine.slots().take_dirty()?;
-    let mut marked = DirtyPages::default();
-    layout
-        .rooms()
-        .iter()
-        .for_each(|room| marked.insert_bitmap(&room.region));
-    report::print_dirty(Some(&logged), &marked);
+    let marked = log.harvest();
+    logs.merge()?;
+    report::print_dirty(Some(&logs.logged), &marked);
 
     say!("checks:");
     let mut checks = Checks::default();
@@ -143,7 +144,7 @@ pub(crate) fn run(options: &Options, path: &Path, kvm: &Kvm) -> Result<bool, Fai
     });
     checks.that(
         "the firmware wrote to memory",
-        logged.page_count() > 0,
+        !logs.logged.is_empty(),
         || "no page in KVM's log".to_owned(),
     );
     checks.image(&memory, &image)?;

@@ -4,6 +4,7 @@
 //! It runs in place from the last 64 KiB below 4 GiB, where a processor starts, and
 //! 1. fills eight pages, one in two, with a sequence of numbers, and sums them up;
 //! 2. waits for the device's request, sums up the device's pages and acknowledges;
+//!    if asked for, it works until told to stop (`work`);
 //! 3. writes to the memory module, has it unplugged, reads it, has it plugged again, reads and writes it;
 //! 4. tries to overwrite its own image;
 //! 5. says how far it is on the serial port after each step, and halts.
@@ -11,6 +12,7 @@
 use std::ops::Range;
 
 use crate::layout::{FOUR_GIB, MODULE_START, PAGE_LEN};
+use crate::work::{NO_PROGRAM, WORK_LINE, WorkArea};
 
 /// The serial port's data register.
 pub(crate) const SERIAL_PORT: u16 = 0x3f8;
@@ -94,10 +96,11 @@ const IMAGE_BYTES: usize = 64 << 10;
 const RESET_AT: usize = 0xfff0;
 const MAIN_AT: usize = 0xf000;
 const SUM_AT: usize = 0xf200;
-const PUTS_AT: usize = 0xf240;
+pub(crate) const PUTS_AT: usize = 0xf240;
 const GDT_AT: usize = 0xf280;
-const TEXT_AT: usize = 0xf300;
-const TEXT_BYTES_EACH: usize = 0x40;
+pub(crate) const TEXT_AT: usize = 0xf300;
+pub(crate) const TEXT_BYTES_EACH: usize = 0x40;
+pub(crate) const WORK_AT: usize = 0xf480;
 /// What the sequence of numbers starts from; the same constants are in `MAIN`.
 const SEED: u32 = 0x1234_5678;
 
@@ -154,6 +157,7 @@ const MAIN: &[u8] = &[
     0x66, 0xc7, 0x06, 0x00, 0xa0, 0x01, 0x00, 0x0d, 0x60, // mov   dword [ACKNOWLEDGEMENT], REQUEST_NUMBER
     0xbe, 0x80, 0xf3,                                     // mov   si, TEXT[2]
     0xe8, 0x97, 0x01,                                     // call  PUTS
+    0xe8, 0xd4, 0x03,                                     // call  WORK
     // Step 3.
     0x66, 0xbb, 0x00, 0x10, 0x00, 0xc0,                   // mov   ebx, MODULE_WORD
     0x65, 0x67, 0x66, 0xc7, 0x03, 0x44, 0x49, 0x43, 0x50, // mov   dword gs:[ebx], MODULE_VALUE
@@ -175,7 +179,7 @@ const MAIN: &[u8] = &[
     0x2e, 0x66, 0x0f, 0xb6, 0x06, 0x00, 0xf0,             // movzx eax, byte cs:[MAIN]
     0x66, 0xa3, 0x14, 0x80,                               // mov   [RESULTS + 20], eax
     0xbe, 0xc0, 0xf3,                                     // mov   si, TEXT[3]
-    0xe8, 0x40, 0x01,                                     // call  PUTS
+    0xe8, 0x3d, 0x01,                                     // call  PUTS
     0xf4,                                                 // hlt
 ];
 
@@ -214,8 +218,8 @@ const GDT: &[u8] = &[
     0x0f, 0x00, 0x80, 0xf2, 0xff, 0xff,                   // 16 bytes at 0xffff_0000 + GDT_AT
 ];
 
-/// Returns the image, to be mapped so that it ends at 4 GiB.
-pub(crate) fn image() -> Vec<u8> {
+/// Returns the image, to be mapped so that it ends at 4 GiB, with work to do in `area` or without.
+pub(crate) fn image(area: Option<WorkArea>) -> Vec<u8> {
     let mut image = vec![0xff; IMAGE_BYTES];
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
     put(RESET_AT, RESET);
@@ -223,7 +227,11 @@ pub(crate) fn image() -> Vec<u8> {
     put(SUM_AT, SUM);
     put(PUTS_AT, PUTS);
     put(GDT_AT, GDT);
-    for (index, line) in LINES.iter().enumerate() {
+    put(
+        WORK_AT,
+        &area.map_or(NO_PROGRAM.to_vec(), WorkArea::program),
+    );
+    for (index, line) in LINES.iter().chain([&WORK_LINE]).enumerate() {
         put(
             TEXT_AT + index * TEXT_BYTES_EACH,
             format!("{line}\n\0").as_bytes(),
@@ -305,7 +313,9 @@ mod tests {
         assert!(SUM_AT + SUM.len() <= PUTS_AT);
         assert!(PUTS_AT + PUTS.len() <= GDT_AT);
         assert!(GDT_AT + GDT.len() <= TEXT_AT);
-        assert!(TEXT_AT + LINES.len() * TEXT_BYTES_EACH <= RESET_AT);
-        assert!(LINES.iter().all(|line| line.len() + 2 <= TEXT_BYTES_EACH));
+        assert!(TEXT_AT + (LINES.len() + 1) * TEXT_BYTES_EACH <= WORK_AT);
+        assert!(WORK_AT + WorkArea::in_ram(2 << 20).program().len() <= RESET_AT);
+        let mut lines = LINES.iter().chain([&WORK_LINE]);
+        assert!(lines.all(|line| line.len() + 2 <= TEXT_BYTES_EACH));
     }
 }

@@ -13,21 +13,115 @@ use crate::failure::{Failure, with_causes};
 use crate::guest_program::*;
 use crate::layout::{PAGE_BYTES, SharedMemory};
 use crate::vm::{Bus, End};
+use crate::work::{BURST, ENOUGH, ENOUGH_NUMBER, TICKS, WORK_LINE, WORK_RESULTS, Work, WorkArea};
 
-/// Plays the guest on a thread of its own until it would halt.
-pub(crate) fn run(
-    memory: &SharedMemory,
-    board: &mut Board<'_>,
-    is_expired: &AtomicBool,
-) -> Result<End, Failure> {
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("guest".to_owned())
-            .spawn_scoped(scope, || Player { memory, board }.play(is_expired))
-            .map_err(|error| Failure::run(format!("cannot start the guest's thread: {error}")))?
-            .join()
-            .map_err(|_| Failure::run("the guest's thread panicked"))?
-    })
+/// What the guest has in its registers between two runs.
+#[derive(Clone, Debug)]
+pub(crate) struct HostGuest {
+    area: Option<WorkArea>,
+    stage: Stage,
+    fill_sum: u32,
+    device_sum: u32,
+    work: Work,
+    tick: u32,
+}
+
+/// What the guest does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Fill,
+    WaitForRequest,
+    Work,
+    UseModule,
+}
+
+impl HostGuest {
+    /// Makes a guest that has not run, with work to do in `area` or without.
+    pub(crate) fn new(area: Option<WorkArea>) -> Self {
+        HostGuest {
+            area,
+            stage: Stage::Fill,
+            fill_sum: 0,
+            device_sum: 0,
+            work: Work::default(),
+            tick: 0,
+        }
+    }
+
+    /// Returns how many steps of its work the guest has done.
+    pub(crate) fn steps(&self) -> u32 {
+        self.work.steps
+    }
+
+    /// Plays the guest until it would halt, or until it is told to stop while it waits or works.
+    pub(crate) fn run(
+        &mut self,
+        memory: &SharedMemory,
+        board: &mut Board<'_>,
+        is_stopped: &AtomicBool,
+    ) -> Result<End, Failure> {
+        let mut player = Player { memory, board };
+        loop {
+            self.stage = match self.stage {
+                Stage::Fill => {
+                    self.fill_sum = player.fill()?;
+                    Stage::WaitForRequest
+                }
+                Stage::WaitForRequest => {
+                    while player.load(REQUEST)? != REQUEST_NUMBER {
+                        if is_stopped.load(Ordering::Relaxed) {
+                            return Ok(End::Kicked);
+                        }
+                        std::thread::yield_now();
+                    }
+                    self.device_sum = player.acknowledge()?;
+                    if self.area.is_some() {
+                        player.print(WORK_LINE)?;
+                    }
+                    Stage::Work
+                }
+                Stage::Work => {
+                    if let Some(area) = self.area
+                        && !self.work(&player, area, is_stopped)?
+                    {
+                        return Ok(End::Kicked);
+                    }
+                    Stage::UseModule
+                }
+                Stage::UseModule => {
+                    player.use_module(self.fill_sum, self.device_sum)?;
+                    return Ok(End::Halted);
+                }
+            };
+        }
+    }
+
+    /// Works until it is enough; returns false if told to stop before.
+    fn work(
+        &mut self,
+        player: &Player<'_, '_>,
+        area: WorkArea,
+        is_stopped: &AtomicBool,
+    ) -> Result<bool, Failure> {
+        while player.load(ENOUGH)? != ENOUGH_NUMBER {
+            if is_stopped.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let tick = player.load(TICKS)?;
+            if tick == self.tick {
+                std::thread::yield_now();
+                continue;
+            }
+            self.tick = tick;
+            for _ in 0..BURST {
+                let (address, number) = self.work.step(area);
+                player.store(address, number)?;
+            }
+        }
+        player.store(WORK_RESULTS, self.work.steps)?;
+        player.store(WORK_RESULTS + 4, self.work.number)?;
+        Ok(true)
+    }
 }
 
 struct Player<'a, 'b> {
@@ -36,50 +130,37 @@ struct Player<'a, 'b> {
 }
 
 impl Player<'_, '_> {
-    fn play(&mut self, is_expired: &AtomicBool) -> Result<End, Failure> {
-        // The return address that a call leaves on the stack.
-        self.write(STACK_END - 2, &[0x11, 0xf0])?;
+    /// Fills the guest's pages; returns the sum of what it wrote.
+    fn fill(&mut self) -> Result<u32, Failure> {
         self.print(LINES[0])?;
-
         let mut words = sequence();
-        let mut fill_sum = 0_u32;
+        let mut sum = 0_u32;
         for page in every_other_page(FILL_AREA) {
             for address in (page..page + PAGE_BYTES).step_by(4) {
                 let word = words.next().unwrap_or_default();
                 self.write(address, &word.to_le_bytes())?;
-                fill_sum = fill_sum.wrapping_add(word);
+                sum = sum.wrapping_add(word);
             }
         }
         self.print(LINES[1])?;
+        Ok(sum)
+    }
 
-        while self
-            .memory
-            .memory()
-            .load::<u32>(GuestAddress(REQUEST), Ordering::Acquire)
-            .map_err(failed)?
-            != REQUEST_NUMBER
-        {
-            if is_expired.load(Ordering::Relaxed) {
-                return Ok(End::TimedOut);
-            }
-            std::thread::yield_now();
-        }
-        let mut device_sum = 0_u32;
+    /// Sums up the device's pages and tells the device.
+    fn acknowledge(&mut self) -> Result<u32, Failure> {
+        let mut sum = 0_u32;
         for page in every_other_page(DEVICE_AREA) {
             for address in (page..page + PAGE_BYTES).step_by(4) {
-                device_sum = device_sum.wrapping_add(self.read(address)?);
+                sum = sum.wrapping_add(self.read(address)?);
             }
         }
-        self.memory
-            .memory()
-            .store(
-                REQUEST_NUMBER,
-                GuestAddress(ACKNOWLEDGEMENT),
-                Ordering::Release,
-            )
-            .map_err(failed)?;
+        self.store(ACKNOWLEDGEMENT, REQUEST_NUMBER)?;
         self.print(LINES[2])?;
+        Ok(sum)
+    }
 
+    /// Uses the memory module and the image, and writes the results.
+    fn use_module(&mut self, fill_sum: u32, device_sum: u32) -> Result<(), Failure> {
         self.write(MODULE_WORD, &MODULE_VALUE.to_le_bytes())?;
         let while_plugged = self.read(MODULE_WORD)?;
         self.board.write_port(None, MODULE_PORT, UNPLUG)?;
@@ -99,11 +180,26 @@ impl Player<'_, '_> {
             image_byte,
         };
         self.write(RESULTS, &results.words().map(u32::to_le_bytes).concat())?;
-        self.print(LINES[3])?;
-        Ok(End::Halted)
+        self.print(LINES[3])
+    }
+
+    fn load(&self, address: u64) -> Result<u32, Failure> {
+        self.memory
+            .memory()
+            .load::<u32>(GuestAddress(address), Ordering::Acquire)
+            .map_err(failed)
+    }
+
+    fn store(&self, address: u64, word: u32) -> Result<(), Failure> {
+        self.memory
+            .memory()
+            .store(word, GuestAddress(address), Ordering::Release)
+            .map_err(failed)
     }
 
     fn print(&mut self, line: &str) -> Result<(), Failure> {
+        // The return address that the call leaves on the stack.
+        self.write(STACK_END - 2, &[0x11, 0xf0])?;
         for byte in line.bytes().chain([b'\n']) {
             self.board.write_port(None, SERIAL_PORT, byte)?;
         }

@@ -18,7 +18,7 @@ use crate::vm::Slots;
 pub(crate) struct ModuleBay<'a> {
     memory: &'a SharedMemory,
     progress: &'a Progress,
-    is_expired: &'a AtomicBool,
+    is_stopped: &'a AtomicBool,
     /// The module while it is out: with it, what it holds and its dirty bitmap.
     unplugged: Option<Arc<Region>>,
 }
@@ -28,12 +28,12 @@ impl<'a> ModuleBay<'a> {
     pub(crate) fn new(
         memory: &'a SharedMemory,
         progress: &'a Progress,
-        is_expired: &'a AtomicBool,
+        is_stopped: &'a AtomicBool,
     ) -> Self {
         ModuleBay {
             memory,
             progress,
-            is_expired,
+            is_stopped,
             unplugged: None,
         }
     }
@@ -90,7 +90,7 @@ impl<'a> ModuleBay<'a> {
     fn wait_for_more(&self, counter: &AtomicU64) -> Result<(), Failure> {
         let before = counter.load(Ordering::Relaxed);
         while counter.load(Ordering::Relaxed) == before {
-            if self.is_expired.load(Ordering::Relaxed) {
+            if self.is_stopped.load(Ordering::Relaxed) {
                 return Err(Failure::run(
                     "the device did not react to a change of the memory map in time",
                 ));

@@ -9,9 +9,10 @@
 //! 4 GiB                   the rest of the RAM
 //! ```
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use guest_memory::bitmap::AtomicBitmap;
+use guest_memory::bitmap::{AtomicBitmap, DirtyPages, GuestDirtyPages};
 use guest_memory::{
     GuestAddress, GuestMemoryAtomic, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
     HugePageSize, MmapRegion, MmapRegionBuilder, VolatileMemory,
@@ -24,6 +25,8 @@ use crate::options::Backing;
 pub(crate) const PAGE_BYTES: u64 = PAGE_LEN as u64;
 /// The same, where the host counts.
 pub(crate) const PAGE_LEN: usize = 4096;
+/// The same as a size.
+pub(crate) const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(PAGE_LEN).unwrap();
 /// Where RAM has to make room for devices and the firmware.
 pub(crate) const LOW_RAM_END: u64 = 3 << 30;
 /// Where the firmware ends and the rest of the RAM starts.
@@ -51,7 +54,7 @@ pub(crate) struct Room {
 }
 
 /// All regions of a machine, ascending.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Layout {
     rooms: Vec<Room>,
 }
@@ -98,6 +101,22 @@ impl Layout {
         Ok(SharedMemory::new(memory))
     }
 
+    /// Returns a set of dirty pages that has none of all these regions.
+    pub(crate) fn no_pages(&self) -> GuestDirtyPages {
+        let regions = self.rooms.iter().map(|room| &room.region);
+        let none = |region: &Arc<Region>| (region.start_addr(), no_pages(region.size()));
+        GuestDirtyPages::from_regions(regions.map(none))
+    }
+
+    /// Returns the pages that hold the given addresses.
+    pub(crate) fn pages_at(&self, addresses: impl IntoIterator<Item = u64>) -> GuestDirtyPages {
+        let mut pages = self.no_pages();
+        addresses
+            .into_iter()
+            .for_each(|address| pages.insert_range(GuestAddress(address), 1));
+        pages
+    }
+
     /// Returns the table of regions and holes, one line each; `slot_of` gives a region's KVM slot.
     pub(crate) fn table(&self, slot_of: impl Fn(&Region) -> Option<u32>) -> Vec<String> {
         let mut lines = vec![format!(
@@ -129,6 +148,11 @@ impl Layout {
         }
         lines
     }
+}
+
+/// Returns a set of dirty pages that has none of `len_bytes` bytes.
+pub(crate) fn no_pages(len_bytes: usize) -> DirtyPages {
+    DirtyPages::new(len_bytes, PAGE_SIZE).expect("the size of a page is a power of two")
 }
 
 /// Returns whether the host has mapped a region read-only.

@@ -6,6 +6,9 @@
 //! unplugged and plugged again. Then it shows what was written, as KVM and the library's bitmaps recorded
 //! it, and checks that this is what had to happen. `--firmware PATH` boots a firmware image instead.
 //!
+//! With `--migrate` the guest moves to a second machine with a memory of its own while it works; with `--heatmap` a map
+//! shows which parts of memory it writes how often.
+//!
 //! The exit status is 0 if all checks passed, 1 if not, 2 if there was nothing to run.
 //!
 //! | file | what it knows |
@@ -13,30 +16,38 @@
 //! | `options` | the command line |
 //! | `layout` | the memory map: the library's regions |
 //! | `huge_pages` | the host's pool of huge pages |
-//! | `vm` | KVM: memory slots, one vCPU |
-//! | `kick` | the time limit |
-//! | `builtin` | a run of the built-in guest |
-//! | `guest_program`, `host_guest` | that guest as machine code, and played by a thread without KVM |
+//! | `vm`, `cpu_state` | KVM: memory slots and their logs, one vCPU and what it takes along |
+//! | `kick` | how a vCPU is stopped |
+//! | `builtin`, `home` | a run of the built-in guest, and a machine for it |
+//! | `guest_program`, `work`, `host_guest` | that guest as machine code, and played by a thread without KVM |
 //! | `device_thread`, `hotplug` | what happens to memory beside it |
+//! | `migration`, `precopy` | the move to a second machine |
+//! | `dirty`, `heatmap` | which pages were written |
 //! | `firmware` | a run of a firmware image |
-//! | `console`, `dirty`, `report`, `checks`, `failure` | what comes out |
+//! | `console`, `report`, `checks`, `failure` | what comes out |
 
 mod builtin;
 mod checks;
 mod console;
+mod cpu_state;
 mod device_thread;
 mod dirty;
 mod failure;
 mod firmware;
 mod guest_program;
+mod heatmap;
+mod home;
 mod host_guest;
 mod hotplug;
 mod huge_pages;
 mod kick;
 mod layout;
+mod migration;
 mod options;
+mod precopy;
 mod report;
 mod vm;
+mod work;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -89,7 +100,9 @@ fn run(options: &Options) -> Result<bool, Failure> {
     );
     // Declared before all memory, so given back after it.
     let _loan = match options.backing {
-        Backing::Hugetlb => PoolLoan::for_bytes(options.memory + MODULE_BYTES as u64),
+        Backing::Hugetlb => PoolLoan::for_bytes(
+            (options.memory + MODULE_BYTES as u64) * if options.migrate { 2 } else { 1 },
+        ),
         Backing::Anonymous | Backing::Memfd => None,
     };
     match (&options.firmware, &kvm) {

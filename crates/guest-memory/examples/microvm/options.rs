@@ -36,6 +36,18 @@ pub(crate) struct Options {
     /// Lets a host thread play the built-in guest even where KVM is available
     #[arg(long, conflicts_with = "firmware")]
     pub(crate) no_kvm: bool,
+
+    /// Moves the built-in guest, while it works, to a second machine with a memory of its own
+    #[arg(long, conflicts_with = "firmware")]
+    pub(crate) migrate: bool,
+
+    /// Bytes per second that a migration copies at most, as over a network
+    #[arg(long, value_name = "SIZE", requires = "migrate", value_parser = bandwidth)]
+    pub(crate) bandwidth: Option<u64>,
+
+    /// Shows which parts of memory the built-in guest writes how often
+    #[arg(long, conflicts_with = "firmware")]
+    pub(crate) heatmap: bool,
 }
 
 /// What guest memory is made of.
@@ -99,6 +111,14 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
         ));
     }
     Ok(bytes)
+}
+
+/// Parses a number of bytes per second that lets a copy end some day.
+fn bandwidth(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes >= PAGE_BYTES => Ok(bytes),
+        bytes => Err(format!("{bytes} bytes per second are less than a page")),
+    }
 }
 
 /// Parses `4096`, `64M`, `64MiB`, `1g`.
@@ -180,6 +200,9 @@ mod tests {
             &["microvm", "surplus"],
             &["microvm", "--memory"],
             &["microvm", "--no-kvm", "--firmware", "x"],
+            &["microvm", "--migrate", "--firmware", "x"],
+            &["microvm", "--bandwidth", "1M"],
+            &["microvm", "--migrate", "--bandwidth", "0"],
         ] {
             let error = Options::try_parse_from(arguments).unwrap_err();
             let line = one_line(&error);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The virtual machine: memory slots, one vCPU, and the loop that serves its exits.
+//! The virtual machine: memory slots and their dirty logs, one vCPU, and the loop that serves its exits.
 
 #![expect(
     unsafe_code,
     reason = "KVM is told where guest memory lies in this process"
 )]
 
-use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use guest_memory::bitmap::{GuestDirtyPages, MemorySlot};
 use guest_memory::{GuestAddress, GuestMemoryRegion};
 use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_pit_config,
@@ -17,9 +17,9 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
-use crate::dirty::DirtyPages;
+use crate::cpu_state::CpuState;
 use crate::failure::Failure;
-use crate::layout::{Region, Room, is_read_only};
+use crate::layout::{PAGE_SIZE, Region, Room, is_read_only, no_pages};
 
 /// Where KVM keeps three pages of its own on Intel processors: below every firmware image, above all devices.
 const TSS_ADDRESS: usize = 0xfeff_d000;
@@ -59,8 +59,8 @@ pub(crate) enum End {
     Halted,
     /// A [`Bus`] said so.
     Stopped,
-    /// Its time was up.
-    TimedOut,
+    /// It was told to: its time was up, or somebody wanted it to.
+    Kicked,
     /// It crashed (a triple fault).
     Crashed,
 }
@@ -72,6 +72,15 @@ struct Slot {
     region: Arc<Region>,
 }
 
+/// What KVM logged of one slot.
+#[derive(Debug)]
+pub(crate) struct SlotLog {
+    /// Where the slot was.
+    pub(crate) slot: MemorySlot,
+    /// A bit per page.
+    pub(crate) words: Vec<u64>,
+}
+
 /// The memory slots of a virtual machine.
 ///
 /// # Invariants
@@ -81,9 +90,11 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Slots {
     fd: VmFd,
-    table: RefCell<Vec<Slot>>,
-    /// What the logs of removed slots held.
-    removed: RefCell<DirtyPages>,
+    table: Mutex<Vec<Slot>>,
+    /// The logs of removed slots.
+    removed: Mutex<Vec<SlotLog>>,
+    /// Whether KVM logs what the guest writes.
+    is_logging: AtomicBool,
 }
 
 /// A virtual machine with one vCPU.
@@ -94,31 +105,30 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 pub(crate) struct Machine {
     vcpu: VcpuFd,
-    slots: Slots,
+    slots: Arc<Slots>,
+}
+
+impl SlotLog {
+    /// Returns the pages that are logged, as a set.
+    pub(crate) fn pages(&self) -> GuestDirtyPages {
+        let len_bytes = usize::try_from(self.slot.len_bytes).unwrap_or(usize::MAX);
+        let mut pages = no_pages(len_bytes);
+        pages.insert_words(self.words.iter().copied());
+        GuestDirtyPages::from_regions([(self.slot.start, pages)])
+    }
 }
 
 impl Slots {
-    /// Gives a region to the guest, with dirty logging.
+    /// Gives a region to the guest.
     ///
     /// A region that is mapped read-only becomes a read-only slot.
     pub(crate) fn insert(&self, region: Arc<Region>) -> Result<u32, Failure> {
-        let mut table = self.table.borrow_mut();
+        let mut table = lock(&self.table);
         let is_used = |number: &u32| table.iter().any(|slot| slot.number == *number);
         let number = (0..u32::MAX)
             .find(|number| !is_used(number))
             .unwrap_or(u32::MAX);
-        let access = if is_read_only(&region) {
-            KVM_MEM_READONLY
-        } else {
-            0
-        };
-        self.set(
-            number,
-            &region,
-            region.len(),
-            KVM_MEM_LOG_DIRTY_PAGES | access,
-        )
-        .map_err(|error| {
+        self.set(number, &region, region.len()).map_err(|error| {
             Failure::setup(format!(
                 "KVM refuses memory at {:#x}: {error}",
                 region.start_addr().0
@@ -130,57 +140,80 @@ impl Slots {
 
     /// Takes a region away from the guest; what its log held is kept.
     pub(crate) fn remove(&self, start: GuestAddress) -> Result<Arc<Region>, Failure> {
-        let mut table = self.table.borrow_mut();
+        let mut table = lock(&self.table);
         let index = table
             .iter()
             .position(|slot| slot.region.start_addr() == start)
             .ok_or_else(|| Failure::run(format!("no slot starts at {:#x}", start.0)))?;
         let Slot { number, region } = &table[index];
         let log = self.log(*number, region)?;
-        self.set(*number, region, 0, 0).map_err(|error| {
+        self.set(*number, region, 0).map_err(|error| {
             Failure::run(format!(
                 "KVM does not give up the memory at {:#x}: {error}",
                 start.0
             ))
         })?;
-        self.removed.borrow_mut().insert_log(start, &log);
+        lock(&self.removed).extend(log);
         Ok(table.swap_remove(index).region)
     }
 
     /// Returns the number of the slot that holds a region.
     pub(crate) fn number(&self, region: &Region) -> Option<u32> {
-        let table = self.table.borrow();
-        table
+        lock(&self.table)
             .iter()
             .find(|slot| std::ptr::eq(&*slot.region, region))
             .map(|slot| slot.number)
     }
 
-    /// Takes the pages that the guest wrote, as KVM has logged them.
-    pub(crate) fn take_dirty(&self) -> Result<DirtyPages, Failure> {
-        let mut pages = self.removed.take();
-        for Slot { number, region } in self.table.borrow().iter() {
-            pages.insert_log(region.start_addr(), &self.log(*number, region)?);
+    /// Makes KVM log from now on what the guest writes.
+    pub(crate) fn start_logging(&self) -> Result<(), Failure> {
+        let table = lock(&self.table);
+        self.is_logging.store(true, Ordering::Relaxed);
+        for Slot { number, region } in table.iter().filter(|slot| !is_read_only(&slot.region)) {
+            // Only the flags of a slot change: the guest may run meanwhile. KVM waits until no vCPU uses the old ones, on a
+            // busy host for seconds.
+            self.set(*number, region, region.len()).map_err(|error| {
+                Failure::run(format!("KVM does not log writes to slot {number}: {error}"))
+            })?;
         }
-        Ok(pages)
+        Ok(())
     }
 
-    fn log(&self, number: u32, region: &Region) -> Result<Vec<u64>, Failure> {
-        self.fd
+    /// Takes what KVM has logged since the last call.
+    pub(crate) fn take_logs(&self) -> Result<Vec<SlotLog>, Failure> {
+        let mut logs = std::mem::take(&mut *lock(&self.removed));
+        for Slot { number, region } in lock(&self.table).iter() {
+            logs.extend(self.log(*number, region)?);
+        }
+        Ok(logs)
+    }
+
+    fn log(&self, number: u32, region: &Region) -> Result<Option<SlotLog>, Failure> {
+        if is_read_only(region) || !self.is_logging.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let words = self
+            .fd
             .get_dirty_log(number, region.size())
             .map_err(|error| {
                 Failure::run(format!("KVM has no dirty log of slot {number}: {error}"))
-            })
+            })?;
+        let slot = MemorySlot {
+            start: region.start_addr(),
+            len_bytes: region.len(),
+            page_size: PAGE_SIZE,
+        };
+        Ok(Some(SlotLog { slot, words }))
     }
 
     /// Sets a slot; length 0 removes it.
-    fn set(
-        &self,
-        slot: u32,
-        region: &Region,
-        len_bytes: u64,
-        flags: u32,
-    ) -> Result<(), kvm_ioctls::Error> {
+    fn set(&self, slot: u32, region: &Region, len_bytes: u64) -> Result<(), kvm_ioctls::Error> {
+        let mut flags = 0;
+        if is_read_only(region) {
+            flags |= KVM_MEM_READONLY;
+        } else if self.is_logging.load(Ordering::Relaxed) {
+            flags |= KVM_MEM_LOG_DIRTY_PAGES;
+        }
         let memory = kvm_userspace_memory_region {
             slot,
             flags,
@@ -220,8 +253,9 @@ impl Machine {
         }
         let slots = Slots {
             fd,
-            table: RefCell::default(),
-            removed: RefCell::default(),
+            table: Mutex::default(),
+            removed: Mutex::default(),
+            is_logging: AtomicBool::new(false),
         };
         for room in rooms {
             slots.insert(Arc::clone(&room.region))?;
@@ -232,21 +266,38 @@ impl Machine {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(setup("tell its CPUID"))?;
         vcpu.set_cpuid2(&cpuid).map_err(setup("set CPUID"))?;
-        Ok(Machine { vcpu, slots })
+        Ok(Machine {
+            vcpu,
+            slots: Arc::new(slots),
+        })
     }
 
     /// Returns the memory slots.
-    pub(crate) fn slots(&self) -> &Slots {
+    pub(crate) fn slots(&self) -> &Arc<Slots> {
         &self.slots
     }
 
-    /// Runs the guest until it halts, a device stops it, or `is_expired` becomes true (and the thread is kicked).
+    /// Returns the state of the vCPU.
+    pub(crate) fn state(&self, kvm: &Kvm) -> Result<CpuState, Failure> {
+        CpuState::of(&self.vcpu, kvm)
+    }
+
+    /// Gives the vCPU the state that another one had.
+    pub(crate) fn set_state(&self, state: &CpuState) -> Result<(), Failure> {
+        state.give(&self.vcpu)
+    }
+
+    /// Runs the guest until it halts, a device stops it, or `is_stopped` becomes true (and the thread is kicked).
     pub(crate) fn run(
         &mut self,
         bus: &mut dyn Bus,
-        is_expired: &AtomicBool,
+        is_stopped: &AtomicBool,
     ) -> Result<End, Failure> {
-        while !is_expired.load(Ordering::Relaxed) {
+        loop {
+            // Even then KVM is entered once more, though not the guest: KVM finishes an instruction that asked for
+            // a device only then, and until it has, the state of the vCPU is not worth taking.
+            let is_last = is_stopped.load(Ordering::Relaxed);
+            self.vcpu.set_kvm_immediate_exit(u8::from(is_last));
             match self.vcpu.run() {
                 Ok(VcpuExit::IoOut(port, bytes)) => {
                     for &byte in bytes {
@@ -267,12 +318,16 @@ impl Machine {
                 Ok(VcpuExit::Shutdown) => return Ok(End::Crashed),
                 Ok(VcpuExit::Intr) => {}
                 Ok(exit) => return Err(Failure::run(format!("the guest cannot go on: {exit:?}"))),
+                Err(error) if is_last && error.errno() == libc::EINTR => return Ok(End::Kicked),
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
                 Err(error) => {
                     return Err(Failure::run(format!("KVM cannot run the guest: {error}")));
                 }
             }
         }
-        Ok(End::TimedOut)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
