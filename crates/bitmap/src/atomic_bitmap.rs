@@ -360,6 +360,10 @@ impl DirtyLog for AtomicBitmap {
         self.is_tracking()
     }
 
+    fn empty_pages(&self) -> DirtyPages {
+        DirtyPages::with_geometry(self.geometry)
+    }
+
     fn harvest_into(&self, pages: &mut DirtyPages) {
         self.harvest_into(pages);
     }

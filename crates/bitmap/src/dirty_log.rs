@@ -25,6 +25,9 @@ pub trait DirtyLog {
     /// Tells whether marks are recorded.
     fn is_tracking(&self) -> bool;
 
+    /// Returns the empty set of what the log tracks: where to add the pages of several harvests.
+    fn empty_pages(&self) -> Self::Pages;
+
     /// Takes all marks into `pages`, in place of what was in it, and leaves the log clean.
     ///
     /// # Dirty tracking
@@ -43,7 +46,7 @@ pub trait PageSet: Default {
     /// Tracks what `other` tracks from now on; pages that are in the set and tracked by it stay.
     fn fit_to(&mut self, other: &Self);
 
-    /// Adds the pages of `other`.
+    /// Adds the pages of `other`. A set that tracks nothing, such as the default, tracks then what `other` does.
     ///
     /// Where the two track different pages, those that `self` does not track are left out, and those that it tracks at another
     /// size are added as far as they hold a byte of a page of `other`.
@@ -65,6 +68,10 @@ impl<L: DirtyLog + ?Sized> DirtyLog for &L {
         L::is_tracking(self)
     }
 
+    fn empty_pages(&self) -> Self::Pages {
+        L::empty_pages(self)
+    }
+
     fn harvest_into(&self, pages: &mut Self::Pages) {
         L::harvest_into(self, pages);
     }
@@ -83,6 +90,10 @@ impl<L: DirtyLog + ?Sized> DirtyLog for Arc<L> {
 
     fn is_tracking(&self) -> bool {
         L::is_tracking(self)
+    }
+
+    fn empty_pages(&self) -> Self::Pages {
+        L::empty_pages(self)
     }
 
     fn harvest_into(&self, pages: &mut Self::Pages) {
@@ -108,6 +119,10 @@ impl<L: DirtyLog<Pages = DirtyPages>> DirtyLog for Option<L> {
 
     fn is_tracking(&self) -> bool {
         self.as_ref().is_some_and(DirtyLog::is_tracking)
+    }
+
+    fn empty_pages(&self) -> DirtyPages {
+        self.as_ref().map(DirtyLog::empty_pages).unwrap_or_default()
     }
 
     fn harvest_into(&self, pages: &mut DirtyPages) {

@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroUsize;
-use core::ops::Range;
+use core::ops::{BitOrAssign, Range, SubAssign};
 
 use self::runs::{Runs, SetWords};
 use self::word_set::WordSet;
@@ -193,10 +193,13 @@ impl DirtyPages {
         self.set.drain(|word| self.words[word] = 0);
     }
 
-    /// Adds the pages of `other`.
+    /// Adds the pages of `other`. A set for no bytes, such as the default, becomes one for what `other` tracks.
     ///
-    /// If the two differ in size or page size, all pages are added that hold a byte of a page of `other` and are tracked here.
+    /// If the two differ otherwise in size or page size, all pages are added that hold a byte of a page of `other` and are tracked here.
     pub fn union_with(&mut self, other: &Self) {
+        if self.byte_size() == 0 {
+            *self = Self::with_geometry(other.geometry);
+        }
         if self.geometry == other.geometry {
             for (index, word) in other.set_words() {
                 self.add_word(index, word);
@@ -257,7 +260,7 @@ impl DirtyPages {
         }
     }
 
-    fn with_geometry(geometry: Geometry) -> Self {
+    pub(crate) fn with_geometry(geometry: Geometry) -> Self {
         let word_count = words::count_for(geometry.page_count());
         Self {
             words: vec![0; word_count],
@@ -322,6 +325,20 @@ impl PartialEq for DirtyPages {
 }
 
 impl Eq for DirtyPages {}
+
+/// The pages in either set; see [`DirtyPages::union_with`].
+impl BitOrAssign<&DirtyPages> for DirtyPages {
+    fn bitor_assign(&mut self, other: &DirtyPages) {
+        self.union_with(other);
+    }
+}
+
+/// The pages in this set and not in the other; see [`DirtyPages::subtract`].
+impl SubAssign<&DirtyPages> for DirtyPages {
+    fn sub_assign(&mut self, other: &DirtyPages) {
+        self.subtract(other);
+    }
+}
 
 /// The sizes and the first ranges.
 impl fmt::Debug for DirtyPages {

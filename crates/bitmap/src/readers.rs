@@ -119,7 +119,7 @@ impl<L: DirtyLog> Readers<L> {
         log.harvest_into(&mut earlier);
         seats.hand_out(&earlier);
 
-        let empty = Some(L::Pages::default());
+        let empty = Some(log.empty_pages());
         let seat = match seats.unseen.iter().position(Option::is_none) {
             Some(free) => {
                 seats.unseen[free] = empty;

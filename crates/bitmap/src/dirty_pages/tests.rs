@@ -142,3 +142,22 @@ fn debug_output_is_short_and_names_ranges() {
     );
     assert!(text.contains("0x2000..0x3000"), "{text}");
 }
+
+#[test]
+fn a_default_set_takes_over_what_is_added_to_it() {
+    let mut one = pages(10 * PAGE, PAGE);
+    one.insert(3);
+    let mut sum = DirtyPages::default();
+    sum |= &one;
+    assert_eq!(sum, one);
+    let mut other = pages(10 * PAGE, PAGE);
+    other.insert(4);
+    sum |= &other;
+    assert_eq!(ranges(&sum), [3 * PAGE..5 * PAGE]);
+    sum -= &one;
+    assert_eq!(sum, other);
+    // A set for something stays one for that.
+    let mut small = pages(PAGE, PAGE);
+    small |= &one;
+    assert_eq!((small.byte_size(), small.count()), (PAGE, 0));
+}

@@ -98,6 +98,9 @@ fn a_log_that_grew_keeps_what_was_not_seen() {
         fn is_tracking(&self) -> bool {
             true
         }
+        fn empty_pages(&self) -> DirtyPages {
+            self.0.lock().unwrap().empty_pages()
+        }
         fn harvest_into(&self, pages: &mut DirtyPages) {
             self.0.lock().unwrap().harvest_into(pages);
         }
@@ -128,6 +131,9 @@ fn after_a_panic_in_a_harvest_no_reader_goes_on_as_if_nothing_was_lost() {
         }
         fn is_tracking(&self) -> bool {
             self.0.is_tracking()
+        }
+        fn empty_pages(&self) -> DirtyPages {
+            self.0.empty_pages()
         }
         fn harvest_into(&self, pages: &mut DirtyPages) {
             self.0.harvest_into(pages);

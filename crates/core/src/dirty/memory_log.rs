@@ -94,6 +94,16 @@ where
             .any(|region| region.bitmap().is_tracking())
     }
 
+    /// Returns the empty set of the regions that the memory has now: where to add the pages of several harvests, or
+    /// all pages for a first copy ([`GuestDirtyPages::insert_all`]).
+    pub fn empty_pages(&self) -> GuestDirtyPages {
+        let memory = self.space.memory();
+        let regions = memory.iter();
+        GuestDirtyPages::from_regions(
+            regions.map(|region| (region.start_addr(), region.bitmap().empty_pages())),
+        )
+    }
+
     /// Takes the marks of all regions.
     pub fn harvest(&self) -> GuestDirtyPages {
         let mut pages = GuestDirtyPages::default();
@@ -174,6 +184,10 @@ where
 
     fn is_tracking(&self) -> bool {
         self.is_tracking()
+    }
+
+    fn empty_pages(&self) -> GuestDirtyPages {
+        self.empty_pages()
     }
 
     fn harvest_into(&self, pages: &mut GuestDirtyPages) {

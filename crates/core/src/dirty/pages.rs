@@ -2,7 +2,7 @@
 //! A set of dirty pages in guest-physical addresses: a set for each region.
 
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{BitOrAssign, Range, SubAssign};
 
 use guest_memory_bitmap::{DirtyPages, PageSet};
 
@@ -147,11 +147,16 @@ impl GuestDirtyPages {
         self.parts.iter_mut().for_each(|part| part.pages.clear());
     }
 
-    /// Adds the pages of `other`, as far as they are tracked here.
+    /// Adds the pages of `other`, as far as they are tracked here. A set that tracks no region, such as the default, tracks
+    /// then those of `other`.
     ///
     /// Where page sizes differ, all pages are added that hold a byte of a page of `other`.
     pub fn union_with(&mut self, other: &Self) {
-        self.combine(other, DirtyPages::union_with, DirtyPages::insert_range);
+        if self.parts.is_empty() {
+            self.parts.clone_from(&other.parts);
+        } else {
+            self.combine(other, DirtyPages::union_with, DirtyPages::insert_range);
+        }
     }
 
     /// Removes the pages of `other`.
@@ -187,6 +192,20 @@ impl GuestDirtyPages {
     fn has_regions_of(&self, other: &Self) -> bool {
         let bounds = |(start, pages): (GuestAddress, &DirtyPages)| (start, pages.byte_size());
         self.regions().map(bounds).eq(other.regions().map(bounds))
+    }
+}
+
+/// The pages in either set; see [`GuestDirtyPages::union_with`].
+impl BitOrAssign<&GuestDirtyPages> for GuestDirtyPages {
+    fn bitor_assign(&mut self, other: &GuestDirtyPages) {
+        self.union_with(other);
+    }
+}
+
+/// The pages in this set and not in the other; see [`GuestDirtyPages::subtract`].
+impl SubAssign<&GuestDirtyPages> for GuestDirtyPages {
+    fn sub_assign(&mut self, other: &GuestDirtyPages) {
+        self.subtract(other);
     }
 }
 

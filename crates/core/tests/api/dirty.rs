@@ -154,6 +154,16 @@ fn a_harvest_into_a_set_of_other_regions_leaves_nothing_of_them() {
     assert_is(&pages, &pages_of([0x123..0x124]));
     pages.insert_all();
     assert_is(&pages, &pages_of([0..u64::MAX]));
+    let mut all = log.empty_pages();
+    assert_is(&all, &BTreeSet::new());
+    all.insert_all();
+    assert_eq!(all, pages);
+    // A set for nothing takes over the regions of what is added.
+    let mut sum = GuestDirtyPages::default();
+    sum |= &all;
+    assert_eq!(sum, all);
+    sum -= &all;
+    assert_eq!(sum, log.empty_pages());
     pages.clear();
     assert_is(&pages, &BTreeSet::new());
 }
