@@ -5,15 +5,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use guest_memory_bitmap::Bitmap;
 
 use crate::address::Address;
 use crate::file_offset::FileOffset;
 use crate::guest_address::{GuestAddress, GuestUsize, MemoryRegionAddress};
-use crate::index::{OutOfOrder, RegionIndex};
+use crate::index::{Found, OutOfOrder, RegionIndex};
 use crate::memory::GuestMemory;
 use crate::region::GuestMemoryRegion;
+use crate::shelf::Shelf;
 
 /// Why regions make no memory.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,30 +65,37 @@ pub enum GuestRegionCollectionError {
 pub struct GuestRegionCollection<R> {
     // # Invariants
     //
-    // `regions` is in the order of `index`, which has the bounds of each; `first` is the first of them.
+    // `index` has the bounds of each region and its place on `shelf`, which keeps nothing else; `first` is the first of them.
     first: Option<Arc<R>>,
-    regions: Vec<Arc<R>>,
+    shelf: Shelf<R>,
     index: RegionIndex,
 }
 
 impl<R> GuestRegionCollection<R> {
     /// Joins regions and their bounds.
-    fn join(regions: Vec<Arc<R>>, index: RegionIndex) -> Self {
+    fn join(shelf: Shelf<R>, index: RegionIndex) -> Self {
+        let first = index.entries().first();
         Self {
-            first: regions.first().cloned(),
-            regions,
+            first: first.and_then(|first| shelf.get(first.place)).cloned(),
+            shelf,
             index,
         }
     }
 
-    /// Returns the region of this number.
+    /// Returns the region that was found.
     #[inline(always)]
-    fn region(&self, number: usize) -> Option<&R> {
-        // Most accesses are to the first, which is one step nearer.
-        match number {
-            0 => self.first.as_deref(),
-            _ => self.regions.get(number).map(Arc::as_ref),
+    fn region(&self, found: Found) -> Option<&R> {
+        // Most accesses are to the first, which is two steps nearer.
+        match found {
+            Found::First => self.first.as_deref(),
+            Found::At(place) => self.shelf.get(place).map(Arc::as_ref),
         }
+    }
+
+    /// Walks over the regions by ascending address, as they are shared.
+    pub fn arc_regions(&self) -> impl Iterator<Item = &Arc<R>> {
+        let entries = self.index.entries().iter();
+        entries.filter_map(|entry| self.shelf.get(entry.place))
     }
 }
 
@@ -115,12 +124,9 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         if regions.is_empty() {
             return Err(GuestRegionCollectionError::NoMemoryRegion);
         }
-        let mut index = RegionIndex::default();
-        for region in &regions {
-            let (start, last) = bounds(&**region)?;
-            index.push(start, last)?;
-        }
-        Ok(Self::join(regions, index))
+        let bounds: Result<Vec<_>, _> = regions.iter().map(|region| bounds(&**region)).collect();
+        let index = RegionIndex::new(bounds?.into_iter())?;
+        Ok(Self::join(Shelf::new(regions), index))
     }
 
     /// Makes a collection with one more region.
@@ -133,14 +139,9 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         region: Arc<R>,
     ) -> Result<GuestRegionCollection<R>, GuestRegionCollectionError> {
         let (start, last) = bounds(&*region)?;
-        let mut index = self.index.clone();
-        let number = index.insert(start, last)?;
-        let mut regions = Vec::with_capacity(self.regions.len().saturating_add(1));
-        let (before, after) = self.regions.split_at(number);
-        regions.extend_from_slice(before);
-        regions.push(region);
-        regions.extend_from_slice(after);
-        Ok(Self::join(regions, index))
+        let (shelf, place) = self.shelf.with(region);
+        let index = self.index.with(start, last, place)?;
+        Ok(Self::join(shelf, index))
     }
 
     /// Makes a collection without the region of `size` bytes at `base`, and returns that region
@@ -155,15 +156,84 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         base: GuestAddress,
         size: GuestUsize,
     ) -> Result<(GuestRegionCollection<R>, Arc<R>), GuestRegionCollectionError> {
-        let number = self
-            .index
-            .find_exact(base.raw_value(), size)
-            .ok_or(GuestRegionCollectionError::NoMemoryRegion)?;
-        let mut regions = self.regions.clone();
-        let removed = regions.remove(number);
-        let mut index = self.index.clone();
-        index.remove(number);
-        Ok((Self::join(regions, index), removed))
+        let missing = GuestRegionCollectionError::NoMemoryRegion;
+        let Some(number) = self.index.find_exact(base.raw_value(), size) else {
+            return Err(missing);
+        };
+        let entry = self.index.entries().get(number);
+        let removed = entry.and_then(|entry| self.shelf.without(entry.place));
+        let (shelf, region) = removed.ok_or(missing)?;
+        Ok((Self::join(shelf, self.index.without(number)), region))
+    }
+
+    /// Returns the bytes of all regions together.
+    pub fn total_size(&self) -> u128 {
+        let sizes = self.index.entries().iter();
+        sizes
+            .map(|entry| u128::from(entry.last - entry.start) + 1)
+            .sum()
+    }
+
+    /// Walks over the holes by ascending address: between the regions, below the first and above the last. Each is given by its
+    /// first and its last address.
+    pub fn gaps(&self) -> impl Iterator<Item = (GuestAddress, GuestAddress)> + Clone + '_ {
+        let gaps = self.index.gaps();
+        gaps.map(|(first, last)| (GuestAddress(first), GuestAddress(last)))
+    }
+
+    /// Finds the lowest place for `size` bytes that no region has, starts at a multiple of `align`, and lies within `within`, both of
+    /// whose addresses may be used.
+    ///
+    /// `None` if there is no such place, if `size` is 0, or if `align` is not a power of two.
+    ///
+    /// ```
+    /// # use guest_memory_core::{GuestAddress, GuestRegionCollection};
+    /// # fn find<R: guest_memory_core::GuestMemoryRegion>(memory: &GuestRegionCollection<R>) -> Option<GuestAddress> {
+    /// // 128 MiB above 4 GiB.
+    /// memory.find_gap(128 << 20, 128 << 20, GuestAddress(4 << 30)..=GuestAddress(u64::MAX))
+    /// # }
+    /// ```
+    pub fn find_gap(
+        &self,
+        size: GuestUsize,
+        align: GuestUsize,
+        within: RangeInclusive<GuestAddress>,
+    ) -> Option<GuestAddress> {
+        self.fitting_gaps(size, align, within)?
+            .find_map(|(lowest, highest)| (lowest <= highest).then_some(lowest))
+    }
+
+    /// As [`find_gap`](Self::find_gap), but finds the highest place.
+    pub fn find_gap_from_above(
+        &self,
+        size: GuestUsize,
+        align: GuestUsize,
+        within: RangeInclusive<GuestAddress>,
+    ) -> Option<GuestAddress> {
+        self.fitting_gaps(size, align, within)?
+            .filter_map(|(lowest, highest)| (lowest <= highest).then_some(highest))
+            .last()
+    }
+
+    /// The lowest and the highest aligned address in each gap at which `size` bytes fit, reversed where none do.
+    fn fitting_gaps(
+        &self,
+        size: GuestUsize,
+        align: GuestUsize,
+        within: RangeInclusive<GuestAddress>,
+    ) -> Option<impl Iterator<Item = (GuestAddress, GuestAddress)> + '_> {
+        let to_last = size.checked_sub(1)?;
+        if !align.is_power_of_two() {
+            return None;
+        }
+        let places = self.index.gaps().filter_map(move |(first, last)| {
+            let first = first.max(within.start().raw_value());
+            let last = last.min(within.end().raw_value());
+            let lowest = first.checked_next_multiple_of(align)?;
+            let highest = last.checked_sub(to_last)? & !(align - 1);
+            Some((GuestAddress(lowest), GuestAddress(highest)))
+        });
+        Some(places)
     }
 }
 
@@ -202,7 +272,7 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
 
     #[inline]
     fn num_regions(&self) -> usize {
-        self.regions.len()
+        self.index.len()
     }
 
     #[inline]
@@ -211,13 +281,13 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
     }
 
     fn iter(&self) -> impl Iterator<Item = &R> {
-        self.regions.iter().map(Arc::as_ref)
+        self.arc_regions().map(Arc::as_ref)
     }
 
     #[inline(always)]
     fn to_region_addr(&self, addr: GuestAddress) -> Option<(&R, MemoryRegionAddress)> {
-        let (number, offset) = self.index.find(addr.raw_value())?;
-        let region = self.region(number)?;
+        let (found, offset) = self.index.find(addr.raw_value())?;
+        let region = self.region(found)?;
         Some((region, MemoryRegionAddress(offset)))
     }
 
@@ -227,28 +297,48 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
         addr: GuestAddress,
         count: usize,
     ) -> Option<(&R, MemoryRegionAddress)> {
-        let (number, offset) = self.index.find_span(addr.raw_value(), count as u64)?;
-        let region = self.region(number)?;
+        let (found, offset) = self.index.find_span(addr.raw_value(), count as u64)?;
+        let region = self.region(found)?;
         Some((region, MemoryRegionAddress(offset)))
     }
 }
 
 impl<R> Default for GuestRegionCollection<R> {
     fn default() -> Self {
-        Self::join(Vec::new(), RegionIndex::default())
+        Self::join(Shelf::default(), RegionIndex::default())
+    }
+}
+
+/// The regions by ascending address, as they are shared.
+impl<R> IntoIterator for GuestRegionCollection<R> {
+    type Item = Arc<R>;
+    type IntoIter = alloc::vec::IntoIter<Arc<R>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let regions: Vec<_> = self.arc_regions().cloned().collect();
+        regions.into_iter()
     }
 }
 
 impl<R> Clone for GuestRegionCollection<R> {
     fn clone(&self) -> Self {
-        Self::join(self.regions.clone(), self.index.clone())
+        Self::join(self.shelf.clone(), self.index.clone())
     }
 }
 
 impl<R: fmt::Debug> fmt::Debug for GuestRegionCollection<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The regions, one by one.
+        struct Regions<'a, R>(&'a GuestRegionCollection<R>);
+
+        impl<R: fmt::Debug> fmt::Debug for Regions<'_, R> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_list().entries(self.0.arc_regions()).finish()
+            }
+        }
+
         f.debug_struct("GuestRegionCollection")
-            .field("regions", &self.regions)
+            .field("regions", &Regions(self))
             .finish()
     }
 }

@@ -1,24 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Where regions start and end, in flat sorted arrays, so that a lookup touches no region.
+//! Where regions start and end, in a flat sorted array, so that a lookup touches no region.
+
+mod buckets;
 
 use alloc::vec::Vec;
 
-/// The bounds of regions that do not overlap, by ascending address.
+use self::buckets::Buckets;
+
+/// The bounds of regions that do not overlap, by ascending address, and where each region is kept.
 ///
 /// # Invariants
 ///
-/// Both arrays have the same length; `starts[i] <= lasts[i] < starts[i + 1]`. The copies of the first region's bounds
-/// are 0 without regions.
+/// `entries[i].start <= entries[i].last < entries[i + 1].start`; `buckets` knows these starts. The copies of the first
+/// region's bounds are 0 without regions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RegionIndex {
     /// The first region's first address. Most guests have most of their memory there, so it is looked at first.
     first_start: u64,
     /// The first region's size, less one.
     first_len_less_one: u64,
-    /// First address of each region.
-    starts: Vec<u64>,
-    /// Last address of each region, still in it, so that a region may end at 2^64.
-    lasts: Vec<u64>,
+    entries: Vec<Entry>,
+    buckets: Buckets,
+}
+
+/// A region's bounds and place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// First address.
+    pub(crate) start: u64,
+    /// Last address, still in the region, so that a region may end at 2^64.
+    pub(crate) last: u64,
+    /// Where the region is kept, for whoever keeps it.
+    pub(crate) place: usize,
 }
 
 /// Why a region cannot follow the ones before it.
@@ -30,209 +43,172 @@ pub(crate) enum OutOfOrder {
     Overlap,
 }
 
+/// Where an address was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// In the first region.
+    First,
+    /// In the region that is kept there.
+    At(usize),
+}
+
 impl RegionIndex {
-    /// Adds a region behind the others; its first address must not be above its last.
-    pub(crate) fn push(&mut self, start: u64, last: u64) -> Result<(), OutOfOrder> {
-        debug_assert!(start <= last);
-        if let (Some(&previous_start), Some(&previous_last)) =
-            (self.starts.last(), self.lasts.last())
-        {
-            if start < previous_start {
-                return Err(OutOfOrder::Unsorted);
+    /// Makes the index of regions in order, which are kept at places 0, 1 and so on. For each the first address must not be above
+    /// the last.
+    pub(crate) fn new(bounds: impl Iterator<Item = (u64, u64)>) -> Result<Self, OutOfOrder> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(bounds.size_hint().0);
+        for (place, (start, last)) in bounds.enumerate() {
+            debug_assert!(start <= last);
+            if let Some(before) = entries.last() {
+                if start < before.start {
+                    return Err(OutOfOrder::Unsorted);
+                }
+                if start <= before.last {
+                    return Err(OutOfOrder::Overlap);
+                }
             }
-            if start <= previous_last {
-                return Err(OutOfOrder::Overlap);
-            }
+            entries.push(Entry { start, last, place });
         }
-        self.starts.push(start);
-        self.lasts.push(last);
-        self.copy_first();
-        Ok(())
+        let mut index = Self {
+            buckets: Buckets::new(&entries),
+            entries,
+            ..Self::default()
+        };
+        index.copy_first();
+        Ok(index)
     }
 
-    /// Returns the number of the region with `addr` in it, and the offset in it.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the bounds and places of all regions, by ascending address.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Returns where the region with `addr` in it is, and the offset in it.
     ///
-    /// Without regions it may be number 0, which does not exist.
+    /// Without regions it may be the first, which does not exist.
     #[inline(always)]
-    pub(crate) fn find(&self, addr: u64) -> Option<(usize, u64)> {
+    pub(crate) fn find(&self, addr: u64) -> Option<(Found, u64)> {
         let offset = addr.wrapping_sub(self.first_start);
         // Below the start the difference wraps to something larger than any region that starts there.
         if offset <= self.first_len_less_one {
-            return Some((0, offset));
+            return Some((Found::First, offset));
         }
-        let number = self.number_by_search(addr);
-        self.offset_in(number, addr).map(|offset| (number, offset))
-    }
-
-    /// Returns the offset of `addr` in the region of this number, if both are there.
-    #[inline(always)]
-    fn offset_in(&self, number: usize, addr: u64) -> Option<u64> {
-        let (start, last) = (self.starts.get(number)?, self.lasts.get(number)?);
-        let offset = addr.wrapping_sub(*start);
-        (offset <= last.wrapping_sub(*start)).then_some(offset)
+        let entry = self.entry_by_search(addr)?;
+        let offset = addr.wrapping_sub(entry.start);
+        (addr <= entry.last).then_some((Found::At(entry.place), offset))
     }
 
     /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
     #[inline(always)]
-    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(usize, u64)> {
+    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(Found, u64)> {
         let last_offset = count.checked_sub(1)?;
         let offset = addr.wrapping_sub(self.first_start);
         if offset <= self.first_len_less_one {
             return (last_offset <= self.first_len_less_one.wrapping_sub(offset))
-                .then_some((0, offset));
+                .then_some((Found::First, offset));
         }
         // Apart, so that the code around each access stays small.
-        let number = self.number_apart(addr);
-        let offset = self.offset_in(number, addr)?;
-        let last = *self.lasts.get(number)?;
-        (last_offset <= last.wrapping_sub(addr)).then_some((number, offset))
+        let entry = self.entry_apart(addr)?;
+        let offset = addr.wrapping_sub(entry.start);
+        let is_in = addr <= entry.last && last_offset <= entry.last.wrapping_sub(addr);
+        is_in.then_some((Found::At(entry.place), offset))
     }
 
-    /// Returns the number of the last region that starts at `addr` or below; below all regions one that none has.
+    /// Returns the last region that starts at `addr` or below.
     #[inline(always)]
-    fn number_by_search(&self, addr: u64) -> usize {
-        self.starts
-            .partition_point(|&start| start <= addr)
-            .wrapping_sub(1)
+    fn entry_by_search(&self, addr: u64) -> Option<&Entry> {
+        self.entries.get(
+            self.buckets
+                .count_up_to(&self.entries, addr)
+                .wrapping_sub(1),
+        )
     }
 
-    /// As [`number_by_search`](Self::number_by_search), not inlined.
+    /// As [`entry_by_search`](Self::entry_by_search), not inlined.
     #[inline(never)]
-    fn number_apart(&self, addr: u64) -> usize {
-        self.number_by_search(addr)
+    fn entry_apart(&self, addr: u64) -> Option<&Entry> {
+        self.entry_by_search(addr)
     }
 
     /// Keeps the copies of the first region's bounds.
     fn copy_first(&mut self) {
-        let first = self.starts.first().zip(self.lasts.first());
-        let (start, last) = first.map_or((0, 0), |(&start, &last)| (start, last));
+        let (start, last) = match self.entries.first() {
+            Some(first) => (first.start, first.last),
+            None => (0, 0),
+        };
         self.first_start = start;
         self.first_len_less_one = last.wrapping_sub(start);
     }
 
-    /// Adds a region in its place and returns its number; its first address must not be above its last.
-    pub(crate) fn insert(&mut self, start: u64, last: u64) -> Result<usize, OutOfOrder> {
+    /// Makes the index with one more region, which is kept at `place`; its first address must not be above its last.
+    pub(crate) fn with(&self, start: u64, last: u64, place: usize) -> Result<Self, OutOfOrder> {
         debug_assert!(start <= last);
-        let number = self.starts.partition_point(|&other| other < start);
-        let ends_below = |before: usize| self.lasts.get(before).is_none_or(|&other| other < start);
-        let next_is_above = self.starts.get(number).is_none_or(|&next| last < next);
-        if !next_is_above || !number.checked_sub(1).is_none_or(ends_below) {
+        let number = self.number_of(start);
+        let (before, after) = self.entries.split_at(number);
+        let reaches_in = before.last().is_some_and(|before| start <= before.last);
+        if reaches_in || after.first().is_some_and(|after| after.start <= last) {
             return Err(OutOfOrder::Overlap);
         }
-        self.starts.insert(number, start);
-        self.lasts.insert(number, last);
-        self.copy_first();
-        Ok(number)
+        let mut entries = Vec::with_capacity(self.entries.len().saturating_add(1));
+        entries.extend_from_slice(before);
+        entries.push(Entry { start, last, place });
+        entries.extend_from_slice(after);
+        Ok(Self::changed(&self.buckets, entries, start))
     }
 
-    /// Takes out the region of this number, which must exist.
-    pub(crate) fn remove(&mut self, number: usize) {
-        self.starts.remove(number);
-        self.lasts.remove(number);
-        self.copy_first();
+    /// Makes the index without the region of this number, which must exist.
+    pub(crate) fn without(&self, number: usize) -> Self {
+        let mut entries = self.entries.clone();
+        let removed = entries.remove(number);
+        Self::changed(&self.buckets, entries, removed.start)
+    }
+
+    /// Joins entries that differ in a region at `start` from those of `buckets`.
+    fn changed(buckets: &Buckets, entries: Vec<Entry>, start: u64) -> Self {
+        let mut index = Self {
+            buckets: buckets.changed(&entries, start),
+            entries,
+            ..Self::default()
+        };
+        index.copy_first();
+        index
     }
 
     /// Returns the number of the region of `len` bytes at `start`.
     pub(crate) fn find_exact(&self, start: u64, len: u64) -> Option<usize> {
-        let number = self.starts.binary_search(&start).ok()?;
-        let last = *self.lasts.get(number)?;
-        (Some(last.wrapping_sub(start)) == len.checked_sub(1)).then_some(number)
+        let number = self.number_of(start);
+        let entry = self.entries.get(number)?;
+        let is_exact = entry.start == start && Some(entry.last - start) == len.checked_sub(1);
+        is_exact.then_some(number)
+    }
+
+    /// Returns how many regions start below `start`.
+    fn number_of(&self, start: u64) -> usize {
+        self.entries.partition_point(|other| other.start < start)
+    }
+
+    /// Returns the holes between the regions, the one below the first and the one above the last, by ascending address: the
+    /// first and the last address of each.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = (u64, u64)> + Clone + '_ {
+        let below = core::iter::once(Some(0)).chain(self.entries.iter().map(Entry::above));
+        let above = self.entries.iter().map(|entry| entry.start.checked_sub(1));
+        below
+            .zip(above.chain([Some(u64::MAX)]))
+            .filter_map(|(first, last)| Some((first?, last?)))
+            .filter(|(first, last)| first <= last)
+    }
+}
+
+impl Entry {
+    /// The first address above the region.
+    fn above(&self) -> Option<u64> {
+        self.last.checked_add(1)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn index(bounds: &[(u64, u64)]) -> RegionIndex {
-        let mut index = RegionIndex::default();
-        for &(start, last) in bounds {
-            index.push(start, last).expect("in order");
-        }
-        index
-    }
-
-    fn found(index: &RegionIndex, addr: u64) -> Option<(usize, u64)> {
-        index
-            .find(addr)
-            .filter(|&(number, _)| number < index.starts.len())
-    }
-
-    #[test]
-    fn an_address_is_found_in_its_region_only() {
-        let tables: [&[(u64, u64)]; 5] = [
-            &[],
-            &[(10, 19)],
-            &[(0, u64::MAX)],
-            &[(0, 0), (1, 1), (3, u64::MAX - 1), (u64::MAX, u64::MAX)],
-            &[(5, 9), (10, 14), (20, 29)],
-        ];
-        let probes = (0..40).chain(u64::MAX - 3..=u64::MAX);
-        for bounds in tables {
-            let index = index(bounds);
-            for addr in probes.clone() {
-                let expected = bounds
-                    .iter()
-                    .position(|&(start, last)| start <= addr && addr <= last)
-                    .map(|number| (number, addr - bounds[number].0));
-                assert_eq!(found(&index, addr), expected, "{addr} in {bounds:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_span_is_found_if_one_region_has_all_of_it() {
-        let index = index(&[(5, 9), (10, 14), (20, u64::MAX)]);
-        for (addr, count, expected) in [
-            (5, 0, None),
-            (5, 5, Some((0, 0))),
-            (5, 6, None),
-            (9, 1, Some((0, 4))),
-            (9, 2, None),
-            (10, 5, Some((1, 0))),
-            (12, 4, None),
-            (15, 1, None),
-            (20, u64::MAX - 19, Some((2, 0))),
-            (21, u64::MAX - 19, None),
-            (u64::MAX, 1, Some((2, u64::MAX - 20))),
-            (u64::MAX, u64::MAX, None),
-        ] {
-            assert_eq!(index.find_span(addr, count), expected, "{addr} {count}");
-        }
-    }
-
-    #[test]
-    fn regions_out_of_order_are_refused() {
-        let mut index = index(&[(10, 19)]);
-        assert_eq!(index.push(5, 7), Err(OutOfOrder::Unsorted));
-        assert_eq!(index.push(10, 30), Err(OutOfOrder::Overlap));
-        assert_eq!(index.push(19, 30), Err(OutOfOrder::Overlap));
-        assert_eq!(index.push(20, 30), Ok(()));
-    }
-
-    #[test]
-    fn a_region_is_inserted_in_its_place_or_not_at_all() {
-        let mut index = index(&[(10, 19), (30, 39)]);
-        for (start, last) in [
-            (0, 10),
-            (19, 19),
-            (15, 16),
-            (20, 30),
-            (9, 40),
-            (39, u64::MAX),
-        ] {
-            assert_eq!(
-                index.insert(start, last),
-                Err(OutOfOrder::Overlap),
-                "{start} {last}"
-            );
-        }
-        assert_eq!(index.insert(20, 29), Ok(1));
-        assert_eq!(index.insert(0, 9), Ok(0));
-        assert_eq!(index.insert(40, u64::MAX), Ok(4));
-        assert_eq!(found(&index, 25), Some((2, 5)));
-        index.remove(2);
-        assert_eq!(found(&index, 25), None);
-        assert_eq!(found(&index, 35), Some((2, 5)));
-    }
-}
+mod tests;

@@ -121,6 +121,7 @@ mod permissions;
 mod reach;
 mod region;
 mod region_bytes;
+mod shelf;
 mod slice_iterator;
 #[cfg(feature = "std")]
 mod stream;
