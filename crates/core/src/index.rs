@@ -121,11 +121,7 @@ impl RegionIndex {
     /// Returns the last region that starts at `addr` or below.
     #[inline(always)]
     fn entry_by_search(&self, addr: u64) -> Option<&Entry> {
-        self.entries.get(
-            self.buckets
-                .count_up_to(&self.entries, addr)
-                .wrapping_sub(1),
-        )
+        self.buckets.find(&self.entries, addr)
     }
 
     /// As [`entry_by_search`](Self::entry_by_search), not inlined.

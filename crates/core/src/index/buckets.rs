@@ -7,25 +7,27 @@ use alloc::vec::Vec;
 
 use super::Entry;
 
-/// Buckets for each region, at least.
+/// Buckets for each region, at least,
 const PER_REGION: usize = 2;
 
-/// Regions that start in one bucket and are still looked at one by one.
-const FEW: usize = 2;
+/// and at most.
+const MOST_PER_REGION: usize = 16;
 
 /// The addresses from the first region's start to the last one's, cut into buckets of equal size.
 ///
 /// # Invariants
 ///
-/// `counts[b]` is how many regions start in buckets before `b`; the last of them is all regions. Empty without regions, or with more
-/// than a `u32` counts.
+/// `through[b]` is how many regions start in buckets up to `b`, so not 0; the last is all regions. Empty without regions, or
+/// with more than a `u32` counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buckets {
-    /// Where the first bucket starts.
+    /// The first region's start, where the first bucket starts.
     base: u64,
     /// The size of a bucket is 2 to this, below 64.
     shift: u32,
-    counts: Vec<u32>,
+    /// Whether no two regions start in one bucket.
+    is_single: bool,
+    through: Vec<u32>,
 }
 
 impl Buckets {
@@ -37,109 +39,118 @@ impl Buckets {
         if u32::try_from(entries.len()).is_err() {
             return Self::default();
         }
-        let span = last.start - first.start;
-        let wanted = (entries.len() * PER_REGION).next_power_of_two();
-        // The bits of the span that the buckets' numbers do not have.
-        let shift = (u64::BITS - span.leading_zeros()).saturating_sub(wanted.ilog2());
+        let span_bits = u64::BITS - (last.start - first.start).leading_zeros();
+        let shift_for = |per_region: usize| {
+            let wanted = (entries.len() * per_region).next_power_of_two();
+            span_bits.saturating_sub(wanted.ilog2())
+        };
+        // As fine as needed to tell all regions apart, if that is to be had.
+        let distances = entries.windows(2).map(|pair| pair[1].start - pair[0].start);
+        let smallest = distances.min().unwrap_or(u64::MAX);
+        let coarse = shift_for(PER_REGION);
+        let shift = coarse.min(smallest.ilog2()).max(shift_for(MOST_PER_REGION));
         let mut buckets = Self {
             base: first.start,
-            shift,
-            counts: Vec::new(),
+            shift: if smallest >> shift == 0 {
+                coarse
+            } else {
+                shift
+            },
+            is_single: smallest >> shift != 0,
+            through: Vec::new(),
         };
-        // The last bucket is that of the last start; one count more says how many there are behind it.
-        let Some(last_bucket) = buckets.bucket_of(last.start) else {
-            return Self::default();
-        };
-        buckets.counts = vec![0; last_bucket + 2];
-        buckets.count(entries);
+        buckets.count(entries, last.start);
         buckets
     }
 
     /// Makes the table for `entries`, which are those of this table and a region at `start` more or less.
     pub(super) fn changed(&self, entries: &[Entry], start: u64) -> Self {
-        let bucket_count = self.counts.len();
+        self.with_change(entries, start)
+            .unwrap_or_else(|| Self::new(entries))
+    }
+
+    fn with_change(&self, entries: &[Entry], start: u64) -> Option<Self> {
+        let bucket = self.bucket_of(start);
+        let through = *self.through.get(bucket)? as usize;
+        let before = bucket
+            .checked_sub(1)
+            .map_or(0, |before| self.through[before] as usize);
+        let all = *self.through.last()? as usize;
+        let is_more = entries.len() > all;
         // Not too coarse for what it holds, nor larger than it pays.
-        let is_fit = (entries.len()..=entries.len() * PER_REGION * 4).contains(&bucket_count);
-        // The first region's start is the base.
-        let bucket = self
-            .bucket_of(start)
-            .filter(|_| is_fit && start > self.base);
-        let Some(first_behind) = bucket
-            .and_then(|bucket| bucket.checked_add(1))
-            .filter(|&behind| behind < bucket_count)
-        else {
-            return Self::new(entries);
-        };
-        let mut counts = self.counts.clone();
-        let is_more = self
-            .counts
-            .last()
-            .is_some_and(|&count| entries.len() > count as usize);
+        let sizes = entries.len()..=entries.len() * MOST_PER_REGION * 2;
+        let is_fit = sizes.contains(&self.through.len()) && start > self.base;
+        let stays_single = !is_more || through == before;
+        // Without the last region the last bucket would count no more than the one before, which does no harm.
+        if !is_fit || (self.is_single && !stays_single) {
+            return None;
+        }
+        let mut counts = self.through.clone();
         let change = if is_more { 1 } else { u32::MAX };
-        for count in counts.iter_mut().skip(first_behind) {
+        for count in counts.iter_mut().skip(bucket) {
             *count = count.wrapping_add(change);
         }
-        Self { counts, ..*self }
+        Some(Self {
+            through: counts,
+            ..*self
+        })
     }
 
-    /// Returns how many regions start at `addr` or below.
+    /// Returns the last entry that starts at `addr` or below.
     #[inline(always)]
-    pub(super) fn count_up_to(&self, entries: &[Entry], addr: u64) -> usize {
+    pub(super) fn find<'a>(&self, entries: &'a [Entry], addr: u64) -> Option<&'a Entry> {
         if addr < self.base {
-            return 0;
+            return None;
         }
-        let bounds = self
-            .bucket_of(addr)
-            .and_then(|bucket| self.counts.get(bucket..)?.first_chunk());
-        let Some(&[before, through]) = bounds else {
-            return self.past_all(entries, addr);
-        };
-        let (before, through) = (before as usize, through as usize);
-        if through - before <= FEW {
-            // Whoever starts in a later bucket starts above the address, so that there is no need to stop at `through`.
-            let is_counted = |number| {
-                usize::from(
-                    entries
-                        .get(number)
-                        .is_some_and(|entry: &Entry| entry.start <= addr),
-                )
-            };
-            before + is_counted(before) + is_counted(before + 1)
-        } else {
-            let within = entries.get(before..through).unwrap_or_default();
-            before + within.partition_point(|entry| entry.start <= addr)
+        // Above the last bucket is as good as in it.
+        let last_bucket = self.through.len().wrapping_sub(1);
+        let bucket = self.bucket_of(addr).min(last_bucket);
+        if !self.is_single {
+            return self.find_in_crowd(entries, addr, bucket);
         }
+        let number = (*self.through.get(bucket)? as usize).wrapping_sub(1);
+        let entry = entries.get(number)?;
+        if entry.start <= addr {
+            return Some(entry);
+        }
+        // The first region starts at the base, so that there is one before.
+        entries.get(number.wrapping_sub(1))
     }
 
-    /// The count for an address above all buckets, or without any.
-    #[inline]
-    fn past_all(&self, entries: &[Entry], addr: u64) -> usize {
-        if self.counts.is_empty() {
-            entries.partition_point(|entry| entry.start <= addr)
-        } else {
-            entries.len()
-        }
+    /// As [`find`](Self::find), where several regions may start in one bucket, or there is no table.
+    #[inline(never)]
+    fn find_in_crowd<'a>(
+        &self,
+        entries: &'a [Entry],
+        addr: u64,
+        bucket: usize,
+    ) -> Option<&'a Entry> {
+        let count_through = |bucket: usize| self.through.get(bucket).map(|&count| count as usize);
+        let through = count_through(bucket).unwrap_or(entries.len());
+        let before = bucket.checked_sub(1).and_then(count_through).unwrap_or(0);
+        let within = entries.get(before..through)?;
+        let count = before + within.partition_point(|entry| entry.start <= addr);
+        entries.get(count.wrapping_sub(1))
     }
 
     /// The bucket of an address that is not below the base; there may be none of that number.
     #[inline(always)]
-    fn bucket_of(&self, addr: u64) -> Option<usize> {
-        usize::try_from(addr.wrapping_sub(self.base) >> self.shift).ok()
+    fn bucket_of(&self, addr: u64) -> usize {
+        usize::try_from(addr.wrapping_sub(self.base) >> self.shift).unwrap_or(usize::MAX)
     }
 
-    /// Counts the starts: first those in each bucket, then those in all before it.
-    fn count(&mut self, entries: &[Entry]) {
+    /// Makes the counts: first of the starts in each bucket, then of those in all up to it.
+    fn count(&mut self, entries: &[Entry], last_start: u64) {
+        // At most as many as were wanted, so the sum fits.
+        let mut counts = vec![0; self.bucket_of(last_start) + 1];
         for entry in entries {
-            let bucket = self.bucket_of(entry.start);
-            let behind = bucket.and_then(|bucket| self.counts.get_mut(bucket + 1));
-            if let Some(count) = behind {
-                *count += 1;
-            }
+            counts[self.bucket_of(entry.start)] += 1;
         }
         let mut sum = 0;
-        for count in &mut self.counts {
+        for count in &mut counts {
             sum += *count;
             *count = sum;
         }
+        self.through = counts;
     }
 }
