@@ -67,6 +67,7 @@
 //! * [`GuestMemoryRegion`]: a contiguous range; [`GuestMemoryRegionBytes`] gives it [`Bytes`].
 //! * [`GuestMemory`]: a set of regions; [`GuestRegionCollection`] is the one for regions of one
 //!   type.
+//! * [`RegionCache`]: a view of a memory that spares the lookup of the region that was accessed last.
 //! * [`IoMemory`]: memory as a device sees it, where an access needs [`Permissions`]. Every
 //!   [`GuestMemory`] is one, and every one has [`Bytes<GuestAddress>`](Bytes).
 //! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, wherever there are [`Bytes`] of this crate.
@@ -121,6 +122,7 @@ mod permissions;
 mod reach;
 mod region;
 mod region_bytes;
+mod region_cache;
 mod shelf;
 mod slice_iterator;
 #[cfg(feature = "std")]
@@ -141,6 +143,7 @@ pub use memory::{GuestMemory, GuestMemorySlices, MS};
 pub use permissions::Permissions;
 pub use region::GuestMemoryRegion;
 pub use region_bytes::GuestMemoryRegionBytes;
+pub use region_cache::RegionCache;
 pub use slice_iterator::GuestMemorySliceIterator;
 
 #[doc(no_inline)]

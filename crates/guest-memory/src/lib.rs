@@ -173,7 +173,7 @@ pub mod mmap {
 pub mod region {
     pub use guest_memory_core::{
         GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection,
-        GuestRegionCollectionError, RegionFromRange,
+        GuestRegionCollectionError, RegionCache, RegionFromRange,
     };
 }
 

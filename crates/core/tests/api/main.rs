@@ -8,6 +8,7 @@
 
 mod access;
 mod bytes_ext;
+mod collection;
 mod dirty;
 mod foreign;
 mod region_defaults;
