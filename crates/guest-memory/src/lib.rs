@@ -97,7 +97,9 @@ pub use guest_memory::{
 pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
 #[cfg(feature = "mmap")]
 #[doc(inline)]
-pub use mmap::{GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder};
+pub use mmap::{
+    GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder, RegionKind,
+};
 #[doc(inline)]
 pub use region::{
     GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection, GuestRegionCollectionError,

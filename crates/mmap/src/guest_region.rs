@@ -15,7 +15,7 @@ use guest_memory_volatile::VolatileSlice;
 
 use crate::error::FromRangesError;
 use crate::mapping::View;
-use crate::{MmapRegion, MmapRegionBuilder};
+use crate::{MmapRegion, MmapRegionBuilder, RegionKind};
 
 /// A mapped piece of memory and the guest address where the guest sees it.
 ///
@@ -25,13 +25,17 @@ use crate::{MmapRegion, MmapRegionBuilder};
 ///
 /// ```
 /// use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
-/// use guest_memory_mmap::{GuestRegionMmap, MmapRegion};
+/// use guest_memory_mmap::{GuestRegionMmap, MmapRegion, RegionKind};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mapping = MmapRegion::<()>::new(0x1000)?;
 /// let region = GuestRegionMmap::new(mapping, GuestAddress(0x8000)).ok_or("past the last address")?;
 /// region.write_obj(7u32, MemoryRegionAddress(0x10))?;
 /// assert_eq!(region.last_addr(), GuestAddress(0x8fff));
+///
+/// // What it is, for whoever walks over a memory's regions.
+/// let region = region.with_kind(RegionKind::Persistent).with_label("nvdimm0");
+/// assert_eq!((region.kind(), region.label()), (RegionKind::Persistent, Some("nvdimm0")));
 /// # Ok(())
 /// # }
 /// ```
@@ -48,6 +52,8 @@ pub struct GuestRegionMmap<B = ()> {
     size_bytes: usize,
     guest_base: GuestAddress,
     mapping: Arc<MmapRegion<B>>,
+    kind: RegionKind,
+    label: Option<Arc<str>>,
 }
 
 impl<B: Bitmap> GuestRegionMmap<B> {
@@ -69,7 +75,34 @@ impl<B: Bitmap> GuestRegionMmap<B> {
             size_bytes: mapping.size(),
             guest_base,
             mapping,
+            kind: RegionKind::default(),
+            label: None,
         })
+    }
+
+    /// Notes what the region is for.
+    #[must_use]
+    pub fn with_kind(self, kind: RegionKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Gives the region a name, for people to read.
+    #[must_use]
+    pub fn with_label(self, label: impl Into<Arc<str>>) -> Self {
+        Self {
+            label: Some(label.into()),
+            ..self
+        }
+    }
+
+    /// Returns what the region is for; [`RegionKind::Ram`] unless something else was noted.
+    pub fn kind(&self) -> RegionKind {
+        self.kind
+    }
+
+    /// Returns the region's name, if it has one.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 
     /// Returns the mapping, shared: it stays mapped while somebody has it.

@@ -75,6 +75,7 @@ mod guest_memory;
 mod guest_region;
 mod mapping;
 mod region;
+mod region_kind;
 mod sys;
 
 pub use backing::hugetlb::HugePageSize;
@@ -83,3 +84,4 @@ pub use error::{FromRangesError, MmapRegionError};
 pub use guest_memory::GuestMemoryMmap;
 pub use guest_region::GuestRegionMmap;
 pub use region::MmapRegion;
+pub use region_kind::RegionKind;

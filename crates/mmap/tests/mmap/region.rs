@@ -6,7 +6,8 @@ use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 use guest_memory_core::{
     Bytes, GuestAddress, GuestMemoryError, GuestMemoryRegion, MemoryRegionAddress,
 };
-use guest_memory_mmap::{GuestRegionMmap, MmapRegion, MmapRegionBuilder};
+use guest_memory_core::{GuestMemory, GuestRegionCollection};
+use guest_memory_mmap::{GuestRegionMmap, MmapRegion, MmapRegionBuilder, RegionKind};
 use guest_memory_volatile::VolatileMemoryError;
 
 use crate::files::{BIG_PAGE, file_offset};
@@ -203,4 +204,32 @@ fn regions_that_share_a_mapping_share_its_bytes() {
     assert_eq!(alias.read_obj::<u32>(at(4)).unwrap(), 42);
     assert!(alias.bitmap().dirty_at(4));
     assert!(GuestRegionMmap::with_arc(region.get_mmap(), GuestAddress(u64::MAX)).is_none());
+}
+
+#[test]
+fn kind_and_label_are_what_was_noted_and_regions_are_told_apart_by_them() {
+    let region = |base, kind, label: &str| {
+        let mapping = MmapRegion::<()>::new(0x1000).unwrap();
+        let region = GuestRegionMmap::new(mapping, GuestAddress(base)).unwrap();
+        region.with_kind(kind).with_label(label)
+    };
+    let plain = GuestRegionMmap::new(MmapRegion::<()>::new(0x1000).unwrap(), GuestAddress(0));
+    let plain = plain.unwrap();
+    assert_eq!((plain.kind(), plain.label()), (RegionKind::Ram, None));
+    let memory = GuestRegionCollection::from_regions(vec![
+        plain,
+        region(0x1000, RegionKind::Rom, "bios"),
+        region(0x2000, RegionKind::Ram, "dimm0"),
+        region(0x3000, RegionKind::DeviceWindow, "vga"),
+    ])
+    .unwrap();
+    let of_kind = |kind| memory.iter().filter(move |region| region.kind() == kind);
+    assert_eq!(of_kind(RegionKind::Ram).count(), 2);
+    assert!(of_kind(RegionKind::Persistent).next().is_none());
+    let labels: Vec<_> = memory.iter().filter_map(|region| region.label()).collect();
+    assert_eq!(labels, ["bios", "dimm0", "vga"]);
+    assert_eq!(
+        format!("{:>8}|{}", RegionKind::Rom, RegionKind::DeviceWindow),
+        "     ROM|device window"
+    );
 }
