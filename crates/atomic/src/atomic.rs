@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The map, its readers' guard and its writers' guard.
+//! The map, its guard for readers and its guard for writers.
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LockResult, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
 use guest_memory_core::{GuestAddressSpace, IoMemory};
+
+use crate::grace::Hooks;
+use crate::sync::{AtomicU64, Loaded, Mutex, MutexGuard, Ordering, Slot, loaded};
+use crate::versions::{Version, Versions};
 
 /// A guest memory map that can be replaced while others use it.
 ///
@@ -33,14 +36,55 @@ use guest_memory_core::{GuestAddressSpace, IoMemory};
 /// # }
 /// ```
 pub struct GuestMemoryAtomic<M: IoMemory> {
-    shared: Arc<Shared<M>>,
+    pub(crate) shared: Arc<Shared<M>>,
 }
 
 /// What all handles share.
-struct Shared<M> {
-    map: ArcSwap<M>,
+pub(crate) struct Shared<M> {
+    /// The number of the map in force, told before that map is there.
+    announced: Announced,
+    version: Slot<Version<M>>,
+    versions: Arc<Versions<M>>,
     /// Held by whoever is about to replace the map, so that no change is computed from a stale one.
     writer: Mutex<()>,
+    pub(crate) hooks: Hooks,
+}
+
+/// A number in a cache line that nobody writes but for a replacement.
+#[repr(align(64))]
+struct Announced(AtomicU64);
+
+impl<M> Shared<M> {
+    /// Says whether a map newer than this one is or will be in force.
+    #[inline(always)]
+    pub(crate) fn is_newer_than(&self, generation: u64) -> bool {
+        // Relaxed: the number orders no data, the map comes from the slot. Who knows of a replacement, because it came
+        // before or because the new map was loaded before, sees its number: it is stored before the map is there.
+        self.announced.0.load(Ordering::Relaxed) > generation
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Loaded<Version<M>> {
+        self.version.load()
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<Version<M>> {
+        self.version.load_full()
+    }
+
+    pub(crate) fn versions(&self) -> &Versions<M> {
+        &self.versions
+    }
+
+    /// Puts a map in force, on behalf of the one writer; returns the version before.
+    fn replace(&self, map: Arc<M>) -> Arc<Version<M>> {
+        let generation = self.version.load().generation().wrapping_add(1);
+        let next = self.versions.enter(map, generation);
+        // Before the swap: a reader that loads the map in between looks again, and none that could know of the new map
+        // goes on with an older one. Relaxed: see `is_newer_than`; the swap releases it.
+        self.announced.0.store(generation, Ordering::Relaxed);
+        self.version.swap(next)
+    }
 }
 
 impl<M: IoMemory> GuestMemoryAtomic<M> {
@@ -73,13 +117,62 @@ impl<M: IoMemory> GuestMemoryAtomic<M> {
             Err(poisoned) => Err(PoisonError::new(guard(poisoned.into_inner()))),
         }
     }
+
+    /// Replaces the map by what `change` makes of it, as one step for other writers.
+    ///
+    /// Returns what `change` returned beside the map. A writer that panicked before does no harm.
+    ///
+    /// # Errors
+    ///
+    /// Those of `change`; the map stays then.
+    ///
+    /// # Panics
+    ///
+    /// If `change` does; the map stays. May panic, or wait forever, if this thread is about to replace the map already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use guest_memory_atomic::GuestMemoryAtomic;
+    /// # use guest_memory_core::{GuestAddress, GuestAddressSpace, GuestMemory};
+    /// # use guest_memory_mmap::{GuestMemoryMmap, GuestRegionMmap};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let map = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1000)])?;
+    /// # let memory = GuestMemoryAtomic::new(map);
+    /// let region = GuestRegionMmap::from_range(GuestAddress(0x10_0000), 0x1000, None)?;
+    /// memory.update(|map| map.insert_region(Arc::new(region)).map(|larger| (larger, ())))?;
+    ///
+    /// let removed = memory.update(|map| map.remove_region(GuestAddress(0x10_0000), 0x1000))?;
+    /// # assert_eq!(memory.memory().num_regions(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn update<T, E>(&self, change: impl FnOnce(&M) -> Result<(M, T), E>) -> Result<T, E> {
+        let guard = self.lock().unwrap_or_else(PoisonError::into_inner);
+        // Counted, not borrowed from the thread's few slots: `change` may take long.
+        let version = self.shared.load_full();
+        let (map, result) = change(version.map())?;
+        drop(version);
+        guard.replace(map);
+        Ok(result)
+    }
+
+    /// Returns the number of the map in force: 0 at first, one more with each replacement.
+    pub fn generation(&self) -> u64 {
+        self.shared.load().generation()
+    }
 }
 
 impl<M: IoMemory> From<Arc<M>> for GuestMemoryAtomic<M> {
     fn from(map: Arc<M>) -> Self {
+        let versions = Versions::new();
         let shared = Shared {
-            map: ArcSwap::new(map),
+            announced: Announced(AtomicU64::new(0)),
+            version: Slot::new(versions.enter(map, 0)),
+            versions,
             writer: Mutex::new(()),
+            hooks: Hooks::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -99,7 +192,7 @@ impl<M: IoMemory> Clone for GuestMemoryAtomic<M> {
 impl<M: IoMemory + fmt::Debug> fmt::Debug for GuestMemoryAtomic<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuestMemoryAtomic")
-            .field("map", &*self.shared.map.load())
+            .field("map", &**self.shared.load().map())
             .finish()
     }
 }
@@ -112,7 +205,7 @@ impl<M: IoMemory> GuestAddressSpace for GuestMemoryAtomic<M> {
     #[inline]
     fn memory(&self) -> Self::T {
         GuestMemoryLoadGuard {
-            map: self.shared.map.load(),
+            version: self.shared.load(),
         }
     }
 }
@@ -122,20 +215,20 @@ impl<M: IoMemory> GuestAddressSpace for GuestMemoryAtomic<M> {
 /// Meant for a short time, such as one request: a guard kept keeps the memory of a replaced map. A
 /// thread should keep few at a time; [`into_inner`](Self::into_inner) is for longer use.
 pub struct GuestMemoryLoadGuard<M: IoMemory> {
-    map: Guard<Arc<M>>,
+    version: Loaded<Version<M>>,
 }
 
 impl<M: IoMemory> GuestMemoryLoadGuard<M> {
     /// Returns the map itself, shared.
     pub fn into_inner(self) -> Arc<M> {
-        Guard::into_inner(self.map)
+        Arc::clone(self.version.map())
     }
 }
 
 impl<M: IoMemory> Clone for GuestMemoryLoadGuard<M> {
     fn clone(&self) -> Self {
         Self {
-            map: Guard::from_inner(Arc::clone(&self.map)),
+            version: loaded(Arc::clone(&self.version)),
         }
     }
 }
@@ -145,7 +238,7 @@ impl<M: IoMemory> Deref for GuestMemoryLoadGuard<M> {
 
     #[inline]
     fn deref(&self) -> &M {
-        &self.map
+        self.version.map()
     }
 }
 
@@ -168,7 +261,11 @@ impl<M: IoMemory> GuestMemoryExclusiveGuard<'_, M> {
     ///
     /// Whoever loads the map from now on gets `map`. The old one goes when its last guard does.
     pub fn replace(self, map: M) {
-        let old = self.shared.map.swap(Arc::new(map));
+        self.replace_shared(Arc::new(map));
+    }
+
+    pub(crate) fn replace_shared(self, map: Arc<M>) {
+        let old = self.shared.replace(map);
         // Unmapping may take long: let the next writer in first.
         drop(self.writer);
         drop(old);

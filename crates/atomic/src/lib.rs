@@ -19,13 +19,15 @@
 //! // A device holds a handle of its own.
 //! let device = memory.clone();
 //!
-//! // Plug a region: lock, read the map, put the changed one in its place.
+//! // Plug a region: put the changed map in its place, with other writers locked out.
 //! let region = GuestRegionMmap::from_range(GuestAddress(0x10_0000), 0x1000, None)?;
-//! let writer = memory.lock().expect("no writer panicked");
-//! let with_region = memory.memory().insert_region(Arc::new(region))?;
-//! writer.replace(with_region);
+//! memory.update(|map| map.insert_region(Arc::new(region)).map(|larger| (larger, ())))?;
 //!
 //! assert_eq!(device.memory().num_regions(), 2);
+//!
+//! // A device thread has a reader of its own, which is faster.
+//! let mut reader = device.reader();
+//! assert_eq!(reader.memory().num_regions(), 2);
 //! # Ok(())
 //! # }
 //! ```
@@ -33,24 +35,30 @@
 //! # Main types
 //!
 //! * [`GuestMemoryAtomic`]: the map in force, a cheap handle to clone.
-//! * [`GuestMemoryLoadGuard`]: the map as a reader found it.
+//! * [`GuestMemoryReader`]: the map as one device thread has it, at the cost of a comparison.
+//! * [`GuestMemoryLoadGuard`]: the map as somebody found it, for one request.
+//! * [`MemoryWindow`]: a range, such as a virtqueue's ring, that stays looked up while maps come and go.
 //! * [`GuestMemoryExclusiveGuard`]: the one writer.
+//! * [`HotplugMemory`]: regions plugged and unplugged as transactions, in which a hypervisor's slot table and others
+//!   take part as [`HotplugListener`]s.
 //!
 //! # Guarantees
 //!
-//! * A reader sees one map or the next, never a mixture, and what it sees stays mapped while its guard lives.
-//! * Readers wait for nobody. Writers wait for each other only.
-//! * A writer that panics leaves the map as it was.
+//! * Who looks sees one map or the next, never a mixture, and what it sees stays mapped while it holds on to it.
+//! * Readers wait for nobody. Writers wait for each other, and for readers only when they ask to
+//!   ([`wait_for_readers`](GuestMemoryAtomic::wait_for_readers), [`reclaim`](HotplugMemory::reclaim)).
+//! * After a replacement has returned, nobody who knows of it is given an older map, by whatever handle.
+//! * A writer that panics leaves the map as it was; so does a listener that refuses or panics.
 //!
 //! # What it does not do
 //!
-//! Tell readers that the map changed: they find out at their next load. Wait until nobody uses the old
-//! map. Serialise changes that were computed before the lock was taken.
+//! Interrupt readers: they find out at their next look, or when they are woken by a hook of their own. Serialise changes
+//! that were computed before the lock was taken.
 //!
 //! # Cost
 //!
-//! A load is a few atomic operations. A replacement allocates one `Arc` and looks for readers that still use the
-//! old map.
+//! A look by a reader or window is a load and a comparison; a load of a guard is a few atomic operations. A replacement
+//! allocates twice and looks for guards of the old map.
 //!
 //! # Features
 //!
@@ -59,5 +67,18 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod grace;
+mod hotplug;
+mod reader;
+mod regions;
+mod sync;
+mod versions;
+mod window;
 
 pub use atomic::{GuestMemoryAtomic, GuestMemoryExclusiveGuard, GuestMemoryLoadGuard};
+pub use grace::{ReleaseHook, StillInUse};
+pub use hotplug::{
+    ChangeKind, HotplugChange, HotplugError, HotplugListener, HotplugMemory, RegionInUse,
+};
+pub use reader::GuestMemoryReader;
+pub use window::{MemoryWindow, WindowError};

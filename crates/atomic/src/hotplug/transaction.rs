@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! All or nothing: what is prepared is committed or rolled back, whatever listeners do.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use guest_memory_core::{GuestMemory, GuestMemoryRegion, GuestRegionCollection};
+
+use super::HotplugError;
+use super::listener::{ChangeKind, HotplugChange, HotplugListener};
+use crate::regions::shared_region;
+
+type Listener<R> = Box<dyn HotplugListener<R> + Send>;
+type Thrown = Box<dyn Any + Send>;
+
+/// How a transaction failed.
+pub(super) enum Failure {
+    /// Nothing has changed.
+    Refused(HotplugError),
+    /// A listener panicked; the transaction was completed or undone nevertheless.
+    Panicked(Thrown),
+}
+
+impl Failure {
+    /// Makes the caller's error, or lets the panic go on; to be called with no lock held.
+    pub(super) fn into_error(self) -> HotplugError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Panicked(thrown) => panic::resume_unwind(thrown),
+        }
+    }
+}
+
+/// The listeners in the order of registration.
+pub(super) struct Listeners<R>(Vec<Listener<R>>);
+
+impl<R> Default for Listeners<R> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<R: GuestMemoryRegion> Listeners<R> {
+    pub(super) fn push(&mut self, listener: Listener<R>) {
+        self.0.push(listener);
+    }
+
+    /// Prepares all, swaps, commits all; or rolls back those that prepared.
+    pub(super) fn run(
+        &mut self,
+        change: &HotplugChange<'_, R>,
+        swap: impl FnOnce(),
+    ) -> Result<(), Failure> {
+        let mut in_order: Vec<&mut Listener<R>> = match change.kind() {
+            ChangeKind::Plug => self.0.iter_mut().collect(),
+            ChangeKind::Unplug => self.0.iter_mut().rev().collect(),
+        };
+        for number in 0..in_order.len() {
+            let (prepared, rest) = in_order.split_at_mut(number);
+            let Some(listener) = rest.first_mut() else {
+                break;
+            };
+            if let Err(failure) = prepare(&mut ***listener, change) {
+                let undo = prepared.iter_mut().rev();
+                let thrown = each(undo, |listener| listener.rollback(change));
+                return Err(thrown.map_or(failure, Failure::Panicked));
+            }
+        }
+        swap();
+        let thrown = each(in_order.iter_mut(), |listener| listener.commit(change));
+        thrown.map_or(Ok(()), |thrown| Err(Failure::Panicked(thrown)))
+    }
+}
+
+/// Plugs all regions of a map into a new listener, or none.
+pub(super) fn introduce<R: GuestMemoryRegion>(
+    listener: &mut (dyn HotplugListener<R> + Send),
+    map: &GuestRegionCollection<R>,
+) -> Result<(), Failure> {
+    let regions: Vec<Arc<R>> = map
+        .iter()
+        .filter_map(|region| shared_region(map, region))
+        .collect();
+    let changes: Vec<HotplugChange<'_, R>> = regions
+        .iter()
+        .map(|region| HotplugChange::new(ChangeKind::Plug, region, map, map))
+        .collect();
+    for (number, change) in changes.iter().enumerate() {
+        if let Err(failure) = prepare(listener, change) {
+            let undo = changes.iter().take(number).rev();
+            let thrown = each(undo, |change| listener.rollback(change));
+            return Err(thrown.map_or(failure, Failure::Panicked));
+        }
+    }
+    let thrown = each(changes.iter(), |change| listener.commit(change));
+    thrown.map_or(Ok(()), |thrown| Err(Failure::Panicked(thrown)))
+}
+
+fn prepare<R: GuestMemoryRegion>(
+    listener: &mut (dyn HotplugListener<R> + Send),
+    change: &HotplugChange<'_, R>,
+) -> Result<(), Failure> {
+    match catch(|| listener.prepare(change)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(source)) => Err(Failure::Refused(HotplugError::Refused {
+            listener: listener.name(),
+            kind: change.kind(),
+            start: change.start_addr(),
+            len: change.len(),
+            source,
+        })),
+        Err(thrown) => Err(Failure::Panicked(thrown)),
+    }
+}
+
+/// Does all steps, even after a panic; returns the first.
+fn each<T>(items: impl Iterator<Item = T>, mut step: impl FnMut(T)) -> Option<Thrown> {
+    let mut first = None;
+    for item in items {
+        if let Err(thrown) = catch(|| step(item)) {
+            first.get_or_insert(thrown);
+        }
+    }
+    first
+}
+
+fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Thrown> {
+    // What a panic leaves half done is the listener's own state, which nobody else looks at.
+    panic::catch_unwind(AssertUnwindSafe(run))
+}
