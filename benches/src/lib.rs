@@ -3,7 +3,7 @@
 //!
 //! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
 //!   those of `vm-memory`, so that both sides do exactly the same.
-//! * [`vectored`] and [`harvest`] are what only this library does in one call.
+//! * [`vectored`], [`harvest`] and [`device`] are what only this library has.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
@@ -16,6 +16,7 @@ pub mod cases;
 pub mod command_line;
 pub mod copies;
 pub mod descriptor;
+pub mod device;
 pub mod fault_guard;
 pub mod harvest;
 pub mod instructions;

@@ -2,6 +2,7 @@
 //! The swappable map, guests that come and go, regions that are plugged and unplugged.
 
 use guest_memory::bitmap::AtomicBitmap as OurBitmap;
+use guest_memory::{GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryAtomic};
 use vm_memory::bitmap::AtomicBitmap as TheirBitmap;
 
 use super::{MEMORY_LEN, lookup};
@@ -10,7 +11,10 @@ use crate::copies::PLACE_COUNT;
 use crate::life::Part;
 use crate::measure::{Limit, Runner};
 use crate::pair::Pair;
-use crate::{compare, ours, pair, places, theirs};
+use crate::{compare, device, failed, ours, pair, places, theirs};
+
+type OurMap = GuestMemoryAtomic<guest_memory::GuestMemoryMmap<()>>;
+type TheirMap = vm_memory::GuestMemoryAtomic<vm_memory::GuestMemoryMmap<()>>;
 
 /// Accesses through the map of the moment.
 pub(super) fn swappable(runner: &mut Runner) {
@@ -33,6 +37,51 @@ pub(super) fn swappable(runner: &mut Runner) {
         Some(Limit {
             what: "ours, direct",
             run: &mut |count| ours::access::read_obj::<u64, ()>(&direct, &places, count),
+        }),
+    );
+    let mut reader = memory.ours.reader();
+    runner.compare(
+        "reader of a device thread: memory()",
+        &mut |count| device::load_map_by_reader(&mut reader, count),
+        &mut |count| theirs::access::load_map(&memory.theirs, count),
+        None,
+    );
+    runner.compare(
+        "reader of a device thread + read_obj u64",
+        &mut |count| device::read_obj_by_reader::<u64>(&mut reader, &places, count),
+        &mut |count| theirs::access::read_obj_by_map::<u64>(&memory.theirs, &places, count),
+        Some(Limit {
+            what: "ours, direct",
+            run: &mut |count| ours::access::read_obj::<u64, ()>(&direct, &places, count),
+        }),
+    );
+    windows(runner, &memory.ours, &memory.theirs, &places);
+}
+
+/// Accesses to a range that was looked up once; `vm-memory` looks it up again each time.
+fn windows(runner: &mut Runner, memory: &OurMap, theirs: &TheirMap, places: &[u64]) {
+    let map = memory.memory();
+    let new_window = || memory.window(GuestAddress(0), MEMORY_LEN);
+    let (Ok(mut window), Ok(slice)) = (new_window(), map.get_slice(GuestAddress(0), MEMORY_LEN))
+    else {
+        failed()
+    };
+    runner.compare(
+        "window over map changes: read_obj u64",
+        &mut |count| device::read_obj_by_window::<u64>(&mut window, places, count),
+        &mut |count| theirs::access::read_obj_by_map::<u64>(theirs, places, count),
+        Some(Limit {
+            what: "ours, slice of one map",
+            run: &mut |count| device::read_obj_by_slice::<u64>(&slice, places, count),
+        }),
+    );
+    runner.compare(
+        "window over map changes: slice() + read_obj u64",
+        &mut |count| device::read_obj_by_window_slice::<u64>(&mut window, places, count),
+        &mut |count| theirs::access::read_obj_by_map::<u64>(theirs, places, count),
+        Some(Limit {
+            what: "ours, slice of one map",
+            run: &mut |count| device::read_obj_by_slice::<u64>(&slice, places, count),
         }),
     );
 }

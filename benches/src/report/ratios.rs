@@ -8,10 +8,7 @@ use crate::measure::Row;
 use crate::statistics::geometric_mean;
 
 /// Cases that wait for what this library does not have yet.
-const NOT_MEASURED_YET: [&str; 2] = [
-    "access through the atomic map by a device thread with a reader handle of its own",
-    "prefault of 4 GiB by several threads",
-];
+const NOT_MEASURED_YET: [&str; 1] = ["prefault of 4 GiB by several threads"];
 
 /// Prints the table in Markdown, with the means below it.
 ///

@@ -45,7 +45,9 @@
 //!   again.
 //! * [`bitmap`]: dirty tracking; `()` for none. [`AtomicBitmap`](bitmap::AtomicBitmap) is the log of a region,
 //!   [`MemoryLog`](bitmap::MemoryLog) that of a memory, [`Readers`](bitmap::Readers) share one out.
-//! * [`GuestMemoryAtomic`]: the memory map that can be swapped under its users.
+//! * [`GuestMemoryAtomic`]: the memory map that can be swapped under its users. [`GuestMemoryReader`] is a device thread's
+//!   handle on it, [`MemoryWindow`] a range that stays looked up, [`HotplugMemory`] plugs and unplugs with
+//!   [`HotplugListener`]s.
 //!
 //! # Guarantees
 //!
@@ -82,7 +84,10 @@
 pub use address::{Address, AddressValue};
 #[cfg(feature = "atomic")]
 #[doc(inline)]
-pub use atomic::{GuestMemoryAtomic, GuestMemoryExclusiveGuard, GuestMemoryLoadGuard};
+pub use atomic::{
+    GuestMemoryAtomic, GuestMemoryExclusiveGuard, GuestMemoryLoadGuard, GuestMemoryReader,
+    HotplugListener, HotplugMemory, MemoryWindow,
+};
 #[doc(inline)]
 pub use bytes::*;
 #[doc(inline)]
