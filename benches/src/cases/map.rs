@@ -55,6 +55,21 @@ pub(super) fn swappable(runner: &mut Runner) {
             run: &mut |count| ours::access::read_obj::<u64, ()>(&direct, &places, count),
         }),
     );
+    let held: Vec<_> = (0..64)
+        .map(|_| {
+            (
+                memory.ours.memory(),
+                theirs::access::hold_map(&memory.theirs),
+            )
+        })
+        .collect();
+    runner.compare(
+        "reader + read_obj u64 while the thread has 64 guards",
+        &mut |count| device::read_obj_by_reader::<u64>(&mut reader, &places, count),
+        &mut |count| theirs::access::read_obj_by_map::<u64>(&memory.theirs, &places, count),
+        None,
+    );
+    drop(held);
     windows(runner, &memory.ours, &memory.theirs, &places);
 }
 

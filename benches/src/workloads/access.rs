@@ -139,6 +139,11 @@ pub fn load_map(memory: &GuestMemoryAtomic<GuestMemoryMmap<()>>, count: u64) -> 
     })
 }
 
+/// Takes the map of the moment and keeps it.
+pub fn hold_map<S: GuestAddressSpace>(memory: &S) -> S::T {
+    memory.memory()
+}
+
 /// Takes the map of the moment, reads an object and lets it go.
 pub fn read_obj_by_map<T: ByteValued>(
     memory: &GuestMemoryAtomic<GuestMemoryMmap<()>>,

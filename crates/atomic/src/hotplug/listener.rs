@@ -148,7 +148,6 @@ impl<R: GuestMemoryRegion> HotplugChange<'_, R> {
     }
 
     /// Returns the region's size, in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
     pub fn len(&self) -> GuestUsize {
         self.region.len()
     }

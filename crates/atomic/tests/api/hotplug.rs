@@ -19,10 +19,11 @@ type Memory = GuestMemoryAtomic<GuestMemoryMmap<()>>;
 type Table = BTreeMap<u64, u64>;
 
 const PAGE: u64 = 0x1000;
+const PAGE_LEN: usize = 0x1000;
 const LISTENERS: usize = 4;
 
 fn region(page: u64) -> Arc<Region> {
-    Arc::new(Region::from_range(GuestAddress(page * PAGE), PAGE as usize, None).unwrap())
+    Arc::new(Region::from_range(GuestAddress(page * PAGE), PAGE_LEN, None).unwrap())
 }
 
 fn map(pages: &[u64]) -> GuestMemoryMmap<()> {

@@ -18,6 +18,11 @@ fn map_of(pages: usize) -> Memory {
     Memory::from_ranges(&[(GuestAddress(0), pages * PAGE)]).unwrap()
 }
 
+/// Returns the last address of such a map.
+fn last_of(pages: usize) -> u64 {
+    (pages * PAGE) as u64 - 1
+}
+
 /// Replaces the map and returns what tells whether the one before is there.
 fn replace(memory: &GuestMemoryAtomic<Memory>, pages: usize) -> Weak<Memory> {
     let old = Arc::downgrade(&memory.memory().into_inner());
@@ -29,9 +34,9 @@ fn replace(memory: &GuestMemoryAtomic<Memory>, pages: usize) -> Weak<Memory> {
 fn a_reader_gives_the_map_of_the_moment_each_time() {
     let memory = GuestMemoryAtomic::new(map_of(1));
     let mut reader = memory.reader();
-    for pages in 2..6_u64 {
-        assert_eq!(reader.memory().last_addr().0, (pages - 1) * PAGE as u64 - 1);
-        replace(&memory, pages as usize);
+    for pages in 2..6 {
+        assert_eq!(reader.memory().last_addr().0, last_of(pages - 1));
+        replace(&memory, pages);
     }
 }
 
@@ -68,7 +73,7 @@ fn a_reader_that_released_keeps_nothing_and_finds_the_map_again() {
     reader.release();
     let old = replace(&memory, 2);
     assert!(old.upgrade().is_none());
-    assert_eq!(reader.memory().last_addr().0, 2 * PAGE as u64 - 1);
+    assert_eq!(reader.memory().last_addr().0, last_of(2));
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn a_reader_works_without_the_handle_it_came_from() {
     let memory = GuestMemoryAtomic::new(map_of(3));
     let mut reader = memory.reader();
     drop(memory);
-    assert_eq!(reader.memory().last_addr().0, 3 * PAGE as u64 - 1);
+    assert_eq!(reader.memory().last_addr().0, last_of(3));
 }
 
 #[test]
@@ -130,16 +135,17 @@ fn updates_of_several_threads_are_all_in_the_map() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    let pages: Result<u64, ()> = memory.update(|map| {
-                        let pages = (map.last_addr().0 + 1) / PAGE as u64 + 1;
-                        Ok((map_of(pages as usize), pages))
+                    let pages: Result<usize, ()> = memory.update(|map| {
+                        let region = map.find_region(GuestAddress(0)).unwrap();
+                        let pages = region.size() / PAGE + 1;
+                        Ok((map_of(pages), pages))
                     });
                     assert!(pages.unwrap() > 1);
                 }
             });
         }
     });
-    assert_eq!(memory.memory().last_addr().0, 61 * PAGE as u64 - 1);
+    assert_eq!(memory.memory().last_addr().0, last_of(61));
     assert_eq!(memory.generation(), 60);
 }
 

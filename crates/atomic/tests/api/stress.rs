@@ -61,7 +61,7 @@ impl Dice {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % sides
+        usize::try_from(self.0 >> 33).unwrap() % sides
     }
 }
 

@@ -14,10 +14,11 @@ type Region = GuestRegionMmap<AtomicBitmap>;
 type Memory = GuestMemoryAtomic<GuestMemoryMmap<AtomicBitmap>>;
 
 const PAGE: u64 = 0x1000;
+const PAGE_LEN: usize = 0x1000;
 const RING: GuestAddress = GuestAddress(0x5100);
 
 fn region(page: u64) -> Arc<Region> {
-    Arc::new(Region::from_range(GuestAddress(page * PAGE), PAGE as usize, None).unwrap())
+    Arc::new(Region::from_range(GuestAddress(page * PAGE), PAGE_LEN, None).unwrap())
 }
 
 /// Pages 0 and 5.
@@ -105,7 +106,7 @@ fn only_a_range_within_one_region_is_a_window() {
         assert!(matches!(error, WindowError::NoWindow { .. }));
         assert!(error.source().is_some());
     }
-    assert!(memory.window(GuestAddress(0x5000), PAGE as usize).is_ok());
+    assert!(memory.window(GuestAddress(0x5000), PAGE_LEN).is_ok());
 }
 
 #[test]
@@ -210,20 +211,18 @@ fn a_window_works_without_the_handle_it_came_from() {
 #[test]
 fn writes_through_a_window_are_marked_as_any_other() {
     let start = GuestAddress(0);
-    let map = GuestMemoryMmap::from_ranges(&[(start, 8 * PAGE as usize)]).unwrap();
+    let map = GuestMemoryMmap::from_ranges(&[(start, 8 * PAGE_LEN)]).unwrap();
     let memory: Memory = GuestMemoryAtomic::new(map);
-    let page_size = |page: u64| (page * PAGE) as usize;
-    let mut window = memory
-        .window(GuestAddress(PAGE), 6 * PAGE as usize)
-        .unwrap();
-    window.write_obj(1u8, page_size(0)).unwrap();
-    window.store(1u64, page_size(2), Ordering::Relaxed).unwrap();
+    let offset = |page: usize| page * PAGE_LEN;
+    let mut window = memory.window(GuestAddress(PAGE), 6 * PAGE_LEN).unwrap();
+    window.write_obj(1u8, offset(0)).unwrap();
+    window.store(1u64, offset(2), Ordering::Relaxed).unwrap();
     let slice = window.slice().unwrap();
-    slice.write_obj(1u8, page_size(4)).unwrap();
+    slice.write_obj(1u8, offset(4)).unwrap();
     let map = memory.memory();
     let bitmap = map.find_region(start).unwrap().bitmap();
-    let dirty: Vec<u64> = (0..8)
-        .filter(|&page| bitmap.dirty_at(page_size(page)))
+    let dirty: Vec<usize> = (0..8)
+        .filter(|&page| bitmap.dirty_at(offset(page)))
         .collect();
     assert_eq!(dirty, [1, 3, 5]);
 }
@@ -240,7 +239,7 @@ fn a_failed_access_keeps_its_cause() {
 
 #[test]
 fn a_window_on_a_rom_refuses_writes() {
-    let mapping = MmapRegionBuilder::<()>::new(PAGE as usize)
+    let mapping = MmapRegionBuilder::<()>::new(PAGE_LEN)
         .with_mmap_prot(1)
         .build()
         .unwrap();
