@@ -101,15 +101,20 @@ fn prepare<R: GuestMemoryRegion>(
     listener: &mut (dyn HotplugListener<R> + Send),
     change: &HotplugChange<'_, R>,
 ) -> Result<(), Failure> {
-    match catch(|| listener.prepare(change)) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(Failure::Refused(HotplugError::Refused {
+    let prepared = catch(|| {
+        let result = listener.prepare(change);
+        // The name within too: it is the listener's code.
+        result.map_err(|source| HotplugError::Refused {
             listener: listener.name(),
             kind: change.kind(),
             start: change.start_addr(),
             len: change.len(),
             source,
-        })),
+        })
+    });
+    match prepared {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::Refused(error)),
         Err(thrown) => Err(Failure::Panicked(thrown)),
     }
 }
