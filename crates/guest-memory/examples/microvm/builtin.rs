@@ -25,7 +25,7 @@ use crate::layout::{LOW_RAM_END, SharedMemory};
 use crate::migration;
 use crate::options::Options;
 use crate::report;
-use crate::vm::{Bus, End, Flow, Slots};
+use crate::vm::{Bus, End, Flow};
 use crate::work::{ENOUGH, ENOUGH_NUMBER, WORK_LINE, WorkArea};
 
 /// Rounds in which a guest that is not migrated is watched for a heat map.
@@ -88,14 +88,14 @@ impl<'a> Board<'a> {
 }
 
 impl Bus for Board<'_> {
-    fn write_port(&mut self, slots: Option<&Slots>, port: u16, byte: u8) -> Result<Flow, Failure> {
+    fn write_port(&mut self, port: u16, byte: u8) -> Result<Flow, Failure> {
         match (port, byte) {
             (SERIAL_PORT, byte) => {
                 self.console.push(byte);
                 self.read_lines();
             }
-            (MODULE_PORT, UNPLUG) => self.bay.unplug(slots)?,
-            (MODULE_PORT, PLUG) => self.bay.plug(slots)?,
+            (MODULE_PORT, UNPLUG) => self.bay.unplug()?,
+            (MODULE_PORT, PLUG) => self.bay.plug()?,
             _ => {}
         }
         Ok(Flow::Continue)

@@ -50,9 +50,10 @@ pub(crate) fn run(
     if !progress.is_posted.swap(true, Ordering::Relaxed) {
         post_request(memory, progress)?;
     }
+    let mut reader = memory.reader();
     while !stop.load(Ordering::Relaxed) {
-        // A snapshot per round: the map it shows stays as it is, the next round may see another one.
-        let snapshot = memory.memory();
+        // The map of this round stays as it is, the next round may see another one.
+        let snapshot = reader.memory();
         let round = progress.rounds.fetch_add(1, Ordering::Relaxed);
         snapshot.write_obj(round, GuestAddress(TICKS))?;
         progress.ram_writes.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +69,8 @@ pub(crate) fn run(
         {
             progress.is_acknowledged.store(true, Ordering::Relaxed);
         }
+        // Memory that is unplugged meanwhile need not wait for this thread.
+        reader.release();
         std::thread::sleep(REST);
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::kick::{Stop, with_time_limit};
 use crate::layout::{LARGEST_IMAGE_BYTES, LOW_RAM_END, Layout, PAGE_BYTES, size_text};
 use crate::options::Options;
 use crate::report;
-use crate::vm::{Bus, End, Flow, Machine, Slots};
+use crate::vm::{Bus, End, Flow, Machine};
 
 /// The debug console: bytes written are text, reads tell a firmware that it is there.
 const DEBUG_PORT: u16 = 0x402;
@@ -47,7 +47,7 @@ struct Board {
 }
 
 impl Bus for Board {
-    fn write_port(&mut self, _slots: Option<&Slots>, port: u16, byte: u8) -> Result<Flow, Failure> {
+    fn write_port(&mut self, port: u16, byte: u8) -> Result<Flow, Failure> {
         match port {
             DEBUG_PORT => {
                 self.console.push(byte);

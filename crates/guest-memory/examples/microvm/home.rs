@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use guest_memory::HotplugMemory;
 use kvm_ioctls::Kvm;
 
 use crate::builtin::{Board, Company};
 use crate::device_thread;
 use crate::failure::{Failure, with_causes};
 use crate::host_guest::HostGuest;
-use crate::hotplug::ModuleBay;
+use crate::hotplug::{ModuleBay, SlotListener};
 use crate::kick::{Stop, with_time_limit};
-use crate::layout::{Layout, SharedMemory};
+use crate::layout::{Layout, Region, SharedMemory};
 use crate::options::Options;
 use crate::vm::{End, Machine, Slots};
 use crate::work::WorkArea;
@@ -23,6 +24,8 @@ use crate::work::WorkArea;
 pub(crate) struct Home {
     pub(crate) layout: Layout,
     pub(crate) memory: SharedMemory,
+    /// The same memory, for changes that the processor takes part in.
+    hotplug: HotplugMemory<Region>,
     pub(crate) processor: Processor,
 }
 
@@ -49,9 +52,16 @@ impl Home {
             Some(kvm) => Processor::Kvm(Machine::new(kvm, layout.rooms(), false)?),
             None => Processor::Host(HostGuest::new(area)),
         };
+        let hotplug = HotplugMemory::new(memory.clone());
+        if let Processor::Kvm(machine) = &processor {
+            hotplug
+                .add_listener(SlotListener(Arc::clone(machine.slots())))
+                .map_err(|error| Failure::setup(with_causes(&error)))?;
+        }
         Ok(Home {
             layout,
             memory,
+            hotplug,
             processor,
         })
     }
@@ -75,7 +85,7 @@ impl Home {
     ) -> Result<(End, T), Failure> {
         let stop = Stop::default();
         let stop_device = AtomicBool::new(false);
-        let memory = &self.memory;
+        let (memory, hotplug) = (&self.memory, &self.hotplug);
         let processor = &mut self.processor;
         let Company {
             progress,
@@ -96,7 +106,7 @@ impl Home {
                 .name("guest".to_owned())
                 .spawn_scoped(scope, || {
                     with_time_limit(limit, &stop, |is_stopped| {
-                        let bay = ModuleBay::new(memory, progress, is_stopped);
+                        let bay = ModuleBay::new(hotplug, progress, is_stopped);
                         let mut board = Board::new(bay, progress, console, sightings);
                         match processor {
                             Processor::Kvm(machine) => machine.run(&mut board, is_stopped),

@@ -163,9 +163,9 @@ impl Player<'_, '_> {
     fn use_module(&mut self, fill_sum: u32, device_sum: u32) -> Result<(), Failure> {
         self.write(MODULE_WORD, &MODULE_VALUE.to_le_bytes())?;
         let while_plugged = self.read(MODULE_WORD)?;
-        self.board.write_port(None, MODULE_PORT, UNPLUG)?;
+        self.board.write_port(MODULE_PORT, UNPLUG)?;
         let while_unplugged = self.read(MODULE_WORD)?;
-        self.board.write_port(None, MODULE_PORT, PLUG)?;
+        self.board.write_port(MODULE_PORT, PLUG)?;
         let plugged_again = self.read(MODULE_WORD)?;
         self.write(SECOND_MODULE_WORD, &SECOND_MODULE_VALUE.to_le_bytes())?;
 
@@ -201,7 +201,7 @@ impl Player<'_, '_> {
         // The return address that the call leaves on the stack.
         self.write(STACK_END - 2, &[0x11, 0xf0])?;
         for byte in line.bytes().chain([b'\n']) {
-            self.board.write_port(None, SERIAL_PORT, byte)?;
+            self.board.write_port(SERIAL_PORT, byte)?;
         }
         Ok(())
     }

@@ -28,8 +28,8 @@ const IDENTITY_MAP_ADDRESS: u64 = 0xfeff_c000;
 
 /// What a guest reaches outside its memory.
 pub(crate) trait Bus {
-    /// Takes what the guest writes to a port, a byte at a time; `slots` are KVM's, if KVM runs the guest.
-    fn write_port(&mut self, slots: Option<&Slots>, port: u16, byte: u8) -> Result<Flow, Failure>;
+    /// Takes what the guest writes to a port, a byte at a time.
+    fn write_port(&mut self, port: u16, byte: u8) -> Result<Flow, Failure>;
 
     /// Returns what the guest reads from a port; ports without a device read as ones.
     fn read_port(&mut self, _port: u16) -> u8 {
@@ -301,7 +301,7 @@ impl Machine {
             match self.vcpu.run() {
                 Ok(VcpuExit::IoOut(port, bytes)) => {
                     for &byte in bytes {
-                        if bus.write_port(Some(&self.slots), port, byte)? == Flow::Stop {
+                        if bus.write_port(port, byte)? == Flow::Stop {
                             return Ok(End::Stopped);
                         }
                     }
