@@ -86,6 +86,10 @@ impl<R> fmt::Debug for RegionInUse<R> {
     }
 }
 
+/// Which listener, as [`HotplugMemory::add_listener`] says it and [`HotplugMemory::remove_listener`] takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(u64);
+
 /// A swappable map whose regions are plugged and unplugged as transactions.
 ///
 /// Whoever keeps something for each region registers a [`HotplugListener`]: a hypervisor's slot table, the
@@ -202,17 +206,26 @@ impl<R: GuestMemoryRegion> HotplugMemory<R> {
     pub fn add_listener(
         &self,
         mut listener: impl HotplugListener<R> + Send + 'static,
-    ) -> Result<(), HotplugError> {
+    ) -> Result<ListenerId, HotplugError> {
         let mut listeners = self.listeners();
         let writer = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.memory.shared.load_full();
         let introduced = transaction::introduce(&mut listener, version.map());
-        if introduced.is_ok() {
-            listeners.push(Box::new(listener));
-        }
+        let added = introduced.map(|()| ListenerId(listeners.push(Box::new(listener))));
         // A panic goes on when nothing is locked.
         drop((version, writer, listeners));
-        introduced.map_err(Failure::into_error)
+        added.map_err(Failure::into_error)
+    }
+
+    /// Takes a listener out, for instance when its device is removed; returns whether it was there.
+    ///
+    /// It is not called any more, and dropped: what it has of regions is its own affair.
+    ///
+    /// Waits until other changes of the map are done. When called by a listener it may panic, or wait forever.
+    pub fn remove_listener(&self, id: ListenerId) -> bool {
+        let listener = self.listeners().remove(id.0);
+        // Dropped when nothing is locked.
+        listener.is_some()
     }
 
     /// Plugs a region, given as itself or as an `Arc`.

@@ -78,7 +78,8 @@ mod window;
 pub use atomic::{GuestMemoryAtomic, GuestMemoryExclusiveGuard, GuestMemoryLoadGuard};
 pub use grace::{ReleaseHook, StillInUse};
 pub use hotplug::{
-    ChangeKind, HotplugChange, HotplugError, HotplugListener, HotplugMemory, RegionInUse,
+    ChangeKind, HotplugChange, HotplugError, HotplugListener, HotplugMemory, ListenerId,
+    RegionInUse,
 };
 pub use reader::GuestMemoryReader;
 pub use window::{MemoryWindow, WindowError};

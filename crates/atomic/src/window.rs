@@ -281,11 +281,11 @@ impl<R: GuestMemoryRegion> MemoryWindow<R> {
     #[inline(always)]
     fn place<T>(&mut self, offset: usize) -> Result<(&R, MemoryRegionAddress), WindowError> {
         let len = self.len;
-        // Not beyond the window, so not beyond the region.
-        let addr = self.offset.unchecked_add(offset as u64);
         if offset > len || len - offset < size_of::<T>() {
             return Err(self.out_of_window(offset, size_of::<T>()));
         }
+        // Within the window, so within the region.
+        let addr = self.offset.unchecked_add(offset as u64);
         Ok((self.region()?, addr))
     }
 

@@ -32,18 +32,32 @@ impl Failure {
     }
 }
 
-/// The listeners in the order of registration.
-pub(super) struct Listeners<R>(Vec<Listener<R>>);
+/// The listeners in the order of registration, each with a number that no other had.
+pub(super) struct Listeners<R> {
+    list: Vec<(u64, Listener<R>)>,
+    next_number: u64,
+}
 
 impl<R> Default for Listeners<R> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self {
+            list: Vec::new(),
+            next_number: 0,
+        }
     }
 }
 
 impl<R: GuestMemoryRegion> Listeners<R> {
-    pub(super) fn push(&mut self, listener: Listener<R>) {
-        self.0.push(listener);
+    pub(super) fn push(&mut self, listener: Listener<R>) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        self.list.push((number, listener));
+        number
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Listener<R>> {
+        let at = self.list.iter().position(|(other, _)| *other == number)?;
+        Some(self.list.remove(at).1)
     }
 
     /// Prepares all, swaps, commits all; or rolls back those that prepared.
@@ -52,9 +66,10 @@ impl<R: GuestMemoryRegion> Listeners<R> {
         change: &HotplugChange<'_, R>,
         swap: impl FnOnce(),
     ) -> Result<(), Failure> {
+        let listeners = self.list.iter_mut().map(|(_, listener)| listener);
         let mut in_order: Vec<&mut Listener<R>> = match change.kind() {
-            ChangeKind::Plug => self.0.iter_mut().collect(),
-            ChangeKind::Unplug => self.0.iter_mut().rev().collect(),
+            ChangeKind::Plug => listeners.collect(),
+            ChangeKind::Unplug => listeners.rev().collect(),
         };
         for number in 0..in_order.len() {
             let (prepared, rest) = in_order.split_at_mut(number);

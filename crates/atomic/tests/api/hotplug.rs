@@ -355,6 +355,20 @@ fn a_listener_that_refuses_a_region_that_is_there_is_not_added() {
 }
 
 #[test]
+fn a_listener_that_was_removed_is_not_asked() {
+    let machine = Machine::new();
+    let extra = Arc::clone(&machine.slots[1]);
+    extra.lock().unwrap().table.clear();
+    let id = machine.hotplug.add_listener(Arc::clone(&extra)).unwrap();
+    assert!(machine.hotplug.remove_listener(id));
+    assert!(!machine.hotplug.remove_listener(id));
+    machine.log.lock().unwrap().clear();
+    machine.change(ChangeKind::Plug).unwrap();
+    machine.assert_pages(&[0, 1, 2]);
+    assert_eq!(machine.log(), "ap2 bp2 cp2 dp2 ac3 bc3 cc3 dc3");
+}
+
+#[test]
 fn an_unplugged_region_is_the_one_that_was_plugged() {
     let hotplug = HotplugMemory::new(GuestMemoryAtomic::new(map(&[0])));
     let plugged = region(9);
