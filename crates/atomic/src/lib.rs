@@ -70,7 +70,6 @@ mod atomic;
 mod grace;
 mod hotplug;
 mod reader;
-mod regions;
 mod sync;
 mod versions;
 mod window;

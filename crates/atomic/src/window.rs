@@ -13,7 +13,6 @@ use guest_memory_core::{
 use guest_memory_volatile::{AtomicAccess, ByteValued};
 
 use crate::atomic::{GuestMemoryAtomic, Shared};
-use crate::regions::shared_region;
 
 type Map<R> = GuestRegionCollection<R>;
 
@@ -339,8 +338,11 @@ fn find<R: GuestMemoryRegion>(
     let (region, offset) = map
         .to_region_span(start, len)
         .ok_or(GuestMemoryError::InvalidGuestAddress(start))?;
-    let region = shared_region(map, region).ok_or(GuestMemoryError::InvalidGuestAddress(start))?;
-    Ok((region, offset))
+    let shared = map
+        .arc_regions()
+        .find(|shared| std::ptr::eq(&raw const ***shared, region));
+    let region = shared.ok_or(GuestMemoryError::InvalidGuestAddress(start))?;
+    Ok((Arc::clone(region), offset))
 }
 
 #[cold]

@@ -3,13 +3,11 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 
-use guest_memory_core::{GuestMemory, GuestMemoryRegion, GuestRegionCollection};
+use guest_memory_core::{GuestMemoryRegion, GuestRegionCollection};
 
 use super::HotplugError;
 use super::listener::{ChangeKind, HotplugChange, HotplugListener};
-use crate::regions::shared_region;
 
 type Listener<R> = Box<dyn HotplugListener<R> + Send>;
 type Thrown = Box<dyn Any + Send>;
@@ -93,12 +91,8 @@ pub(super) fn introduce<R: GuestMemoryRegion>(
     listener: &mut (dyn HotplugListener<R> + Send),
     map: &GuestRegionCollection<R>,
 ) -> Result<(), Failure> {
-    let regions: Vec<Arc<R>> = map
-        .iter()
-        .filter_map(|region| shared_region(map, region))
-        .collect();
-    let changes: Vec<HotplugChange<'_, R>> = regions
-        .iter()
+    let changes: Vec<HotplugChange<'_, R>> = map
+        .arc_regions()
         .map(|region| HotplugChange::new(ChangeKind::Plug, region, map, map))
         .collect();
     for (number, change) in changes.iter().enumerate() {
