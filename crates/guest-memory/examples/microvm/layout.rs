@@ -15,7 +15,7 @@ use std::sync::Arc;
 use guest_memory::bitmap::{AtomicBitmap, DirtyPages, GuestDirtyPages};
 use guest_memory::{
     GuestAddress, GuestMemoryAtomic, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    HugePageSize, MmapRegion, MmapRegionBuilder, VolatileMemory,
+    HugePageSize, MmapRegion, MmapRegionBuilder, RegionKind, VolatileMemory,
 };
 
 use crate::failure::{Failure, with_causes};
@@ -48,7 +48,6 @@ pub(crate) type SharedMemory = GuestMemoryAtomic<Memory>;
 /// One region with what the table says about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
-    pub(crate) name: &'static str,
     pub(crate) backing: &'static str,
     pub(crate) region: Arc<Region>,
 }
@@ -68,7 +67,7 @@ impl Layout {
         has_module: bool,
     ) -> Result<Self, Failure> {
         let low_bytes = ram_bytes.min(LOW_RAM_END);
-        let mut rooms = vec![ram_room("RAM", backing, 0, low_bytes)?];
+        let mut rooms = vec![ram_room("low", backing, 0, low_bytes)?];
         if has_module {
             rooms.push(ram_room(
                 "module",
@@ -79,7 +78,7 @@ impl Layout {
         }
         rooms.push(image_room(image)?);
         if ram_bytes > low_bytes {
-            rooms.push(ram_room("RAM", backing, FOUR_GIB, ram_bytes - low_bytes)?);
+            rooms.push(ram_room("high", backing, FOUR_GIB, ram_bytes - low_bytes)?);
         }
         Ok(Layout { rooms })
     }
@@ -120,14 +119,14 @@ impl Layout {
     /// Returns the table of regions and holes, one line each; `slot_of` gives a region's KVM slot.
     pub(crate) fn table(&self, slot_of: impl Fn(&Region) -> Option<u32>) -> Vec<String> {
         let mut lines = vec![format!(
-            "  {:<33} {:>11}  {:<9} {:<10} {:<10} {}",
-            "range", "size", "region", "backing", "protection", "KVM slot"
+            "  {:<33} {:>11}  {:<6} {:<8} {:<9} {:<10} {}",
+            "range", "size", "kind", "label", "backing", "protection", "KVM slot"
         )];
         let mut end = 0;
         for room in &self.rooms {
             let start = room.region.start_addr().0;
             if start > end {
-                lines.push(row(end, start - end, "(hole)", "-", "-", "-"));
+                lines.push(row(end, start - end, ["(hole)", "-", "-", "-", "-"]));
             }
             let slot =
                 slot_of(&room.region).map_or_else(|| "none".to_owned(), |slot| slot.to_string());
@@ -136,14 +135,10 @@ impl Layout {
             } else {
                 "read-write"
             };
-            lines.push(row(
-                start,
-                room.region.len(),
-                room.name,
-                room.backing,
-                protection,
-                &slot,
-            ));
+            let kind = room.region.kind().to_string();
+            let label = room.region.label().unwrap_or("-");
+            let cells = [&kind, label, room.backing, protection, &slot];
+            lines.push(row(start, room.region.len(), cells));
             end = start + room.region.len();
         }
         lines
@@ -170,16 +165,20 @@ pub(crate) fn size_text(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-fn row(start: u64, bytes: u64, name: &str, backing: &str, protection: &str, slot: &str) -> String {
+fn row(start: u64, bytes: u64, cells: [&str; 5]) -> String {
     let range = format!("[{start:#014x}, {:#014x})", start + bytes);
-    format!(
-        "  {range:<33} {:>11}  {name:<9} {backing:<10} {protection:<10} {slot}",
-        size_text(bytes)
-    )
+    let size = size_text(bytes);
+    let [kind, label, backing, protection, slot] = cells;
+    format!("  {range:<33} {size:>11}  {kind:<6} {label:<8} {backing:<9} {protection:<10} {slot}")
 }
 
 /// Maps writable memory.
-fn ram_room(name: &'static str, backing: Backing, start: u64, bytes: u64) -> Result<Room, Failure> {
+fn ram_room(
+    label: &'static str,
+    backing: Backing,
+    start: u64,
+    bytes: u64,
+) -> Result<Room, Failure> {
     let size = usize::try_from(bytes).map_err(|_| {
         Failure::setup(format!(
             "{bytes} bytes do not fit in this host's address space"
@@ -199,14 +198,15 @@ fn ram_room(name: &'static str, backing: Backing, start: u64, bytes: u64) -> Res
             with_causes(&error)
         ))
     })?;
-    room(name, backing.name(), mapping, start)
+    room(RegionKind::Ram, label, backing.name(), mapping, start)
 }
 
 /// Maps the firmware image read-only so that it ends at 4 GiB.
 fn image_room(image: &[u8]) -> Result<Room, Failure> {
     let mapping = map_read_only(image)
         .map_err(|error| Failure::setup(format!("cannot map the image: {error}")))?;
-    room("firmware", "memfd", mapping, FOUR_GIB - image.len() as u64)
+    let start = FOUR_GIB - image.len() as u64;
+    room(RegionKind::Rom, "firmware", "memfd", mapping, start)
 }
 
 /// Puts an image into a memory file and maps that file so that nobody here can write to it.
@@ -233,19 +233,19 @@ fn map_read_only(image: &[u8]) -> Result<MmapRegion<AtomicBitmap>, String> {
 
 /// Puts a mapping at its guest address.
 fn room(
-    name: &'static str,
+    kind: RegionKind,
+    label: &'static str,
     backing: &'static str,
     mapping: MmapRegion<AtomicBitmap>,
     start: u64,
 ) -> Result<Room, Failure> {
     let region = Region::new(mapping, GuestAddress(start)).ok_or_else(|| {
         Failure::setup(format!(
-            "{name} at {start:#x} reaches past the last guest address"
+            "{label} at {start:#x} reaches past the last guest address"
         ))
     })?;
     Ok(Room {
-        name,
         backing,
-        region: Arc::new(region),
+        region: Arc::new(region.with_kind(kind).with_label(label)),
     })
 }
