@@ -8,7 +8,7 @@
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
-//! this library and the limits alone. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
+//! this library and the limits alone. `harvests` and `lookups` show how a cost grows. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
 pub mod buffer;
@@ -26,6 +26,7 @@ pub mod measure;
 pub mod ours;
 pub mod pair;
 pub mod places;
+pub mod plot;
 pub mod report;
 pub mod statistics;
 pub mod theirs;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use guest_memory::bitmap::{AtomicBitmap as OurBitmap, DirtyPages};
 use guest_memory_benches::harvest::{mark_ours, mark_theirs, take, take_theirs};
-use guest_memory_benches::measure::Sample;
+use guest_memory_benches::plot::{Line, Plot};
 use guest_memory_benches::statistics::median;
 use guest_memory_benches::{ours, places, theirs};
 
@@ -29,12 +29,6 @@ const SHARES: [Dirty; 4] = [
     Dirty::Percent(100),
 ];
 
-struct Row {
-    name: String,
-    ours: f64,
-    theirs: f64,
-}
-
 fn main() -> ExitCode {
     let rounds = match std::env::args().nth(1).map(|text| text.parse()) {
         None => 15,
@@ -44,29 +38,23 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut rows = Vec::new();
+    let mut lines = Vec::new();
     for gib in SIZES_GIB {
         for share in SHARES {
             eprintln!("{gib} GiB, {} dirty", share.name());
-            rows.push(measure(gib, share, rounds));
+            lines.push(measure(gib, share, rounds));
         }
     }
-    println!("| log, dirty | ours µs | vm-memory µs | ratio |\n|---|--:|--:|--:|");
-    for Row { name, ours, theirs } in &rows {
-        println!(
-            "| {name} | {ours:.2} | {theirs:.1} | {:.1} |",
-            theirs / ours
-        );
-    }
-    println!("\n```text\n{:28}{}", "", scale());
-    for Row { name, ours, theirs } in &rows {
-        println!("{name:>26}  {}", bar(*ours, *theirs));
-    }
-    println!("```");
+    let plot = Plot {
+        head: "log, dirty",
+        origin: 10.0,
+        decade: 7,
+    };
+    print!("{}", plot.markdown(&lines));
     ExitCode::SUCCESS
 }
 
-fn measure(gib: usize, share: Dirty, rounds: u64) -> Row {
+fn measure(gib: usize, share: Dirty, rounds: u64) -> Line {
     let log_len = gib << 30;
     let dirty = share.places(log_len as u64);
     let ours_log = ours::dirty::bitmap(log_len);
@@ -84,11 +72,11 @@ fn measure(gib: usize, share: Dirty, rounds: u64) -> Row {
         );
         let other = take_theirs(&theirs_log, || mark_all_theirs(&theirs_log, &dirty), 1);
         if round > 0 {
-            ours.push(microseconds(one));
-            theirs.push(microseconds(other));
+            ours.push(one.nanoseconds_each());
+            theirs.push(other.nanoseconds_each());
         }
     }
-    Row {
+    Line {
         name: format!("{gib} GiB, {}", share.name()),
         ours: median(&ours),
         theirs: median(&theirs),
@@ -130,41 +118,4 @@ impl Dirty {
 
 fn page_size() -> NonZeroUsize {
     NonZeroUsize::new(places::offset(PAGE)).expect("not zero")
-}
-
-fn microseconds(sample: Sample) -> f64 {
-    sample.nanoseconds_each() / 1e3
-}
-
-/// Characters of the plot for a factor of ten.
-const DECADE: f64 = 6.0;
-/// Where the plot begins, in microseconds.
-const ORIGIN: f64 = 0.1;
-
-/// The plot's scale: a mark at each power of ten.
-fn scale() -> String {
-    [
-        "0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s",
-    ]
-    .iter()
-    .map(|label| format!("{label:6}"))
-    .collect()
-}
-
-/// A line of the plot: `#` up to this library's time, `v` at that of `vm-memory`, on a logarithmic scale.
-fn bar(ours: f64, theirs: f64) -> String {
-    let column = |time: f64| ((time / ORIGIN).log10().max(0.0) * DECADE).round();
-    let (ours, theirs) = (column(ours), column(theirs));
-    let width = ours.max(theirs);
-    let mut line = String::new();
-    let mut at = 0.0;
-    while at <= width {
-        line.push(match at {
-            at if at == theirs => 'v',
-            at if at <= ours => '#',
-            _ => ' ',
-        });
-        at += 1.0;
-    }
-    line
 }

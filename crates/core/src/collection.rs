@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::fmt;
+use core::hint::cold_path;
 use core::ops::RangeInclusive;
 
 use guest_memory_bitmap::Bitmap;
@@ -12,7 +13,7 @@ use guest_memory_bitmap::Bitmap;
 use crate::address::Address;
 use crate::file_offset::FileOffset;
 use crate::guest_address::{GuestAddress, GuestUsize, MemoryRegionAddress};
-use crate::index::{Found, OutOfOrder, RegionIndex};
+use crate::index::{OutOfOrder, RegionIndex};
 use crate::memory::GuestMemory;
 use crate::region::GuestMemoryRegion;
 use crate::shelf::Shelf;
@@ -82,14 +83,10 @@ impl<R> GuestRegionCollection<R> {
         }
     }
 
-    /// Returns the region that was found.
+    /// Returns the region that is kept at a place.
     #[inline(always)]
-    fn region(&self, found: Found) -> Option<&R> {
-        // Most accesses are to the first, which is two steps nearer.
-        match found {
-            Found::First => self.first.as_deref(),
-            Found::At(place) => self.shelf.get(place).map(Arc::as_ref),
-        }
+    fn region(&self, place: usize) -> Option<&R> {
+        self.shelf.get(place).map(Arc::as_ref)
     }
 
     /// Walks over the regions by ascending address, as they are shared.
@@ -286,9 +283,13 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
 
     #[inline(always)]
     fn to_region_addr(&self, addr: GuestAddress) -> Option<(&R, MemoryRegionAddress)> {
-        let (found, offset) = self.index.find(addr.raw_value())?;
-        let region = self.region(found)?;
-        Some((region, MemoryRegionAddress(offset)))
+        // Most accesses are to the first region, which is two steps nearer.
+        if let Some(offset) = self.index.offset_in_first(addr.raw_value()) {
+            return Some((self.first.as_deref()?, MemoryRegionAddress(offset)));
+        }
+        cold_path();
+        let (place, offset) = self.index.find(addr.raw_value())?;
+        Some((self.region(place)?, MemoryRegionAddress(offset)))
     }
 
     #[inline(always)]
@@ -297,9 +298,15 @@ impl<R: GuestMemoryRegion> GuestMemory for GuestRegionCollection<R> {
         addr: GuestAddress,
         count: usize,
     ) -> Option<(&R, MemoryRegionAddress)> {
-        let (found, offset) = self.index.find_span(addr.raw_value(), count as u64)?;
-        let region = self.region(found)?;
-        Some((region, MemoryRegionAddress(offset)))
+        let count = count as u64;
+        if let Some(offset) = self.index.offset_in_first(addr.raw_value()) {
+            let region = self.first.as_deref()?;
+            let is_in = self.index.first_has(offset, count);
+            return is_in.then_some((region, MemoryRegionAddress(offset)));
+        }
+        cold_path();
+        let (place, offset) = self.index.find_span(addr.raw_value(), count)?;
+        Some((self.region(place)?, MemoryRegionAddress(offset)))
     }
 }
 

@@ -43,15 +43,6 @@ pub(crate) enum OutOfOrder {
     Overlap,
 }
 
-/// Where an address was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// In the first region.
-    First,
-    /// In the region that is kept there.
-    At(usize),
-}
-
 impl RegionIndex {
     /// Makes the index of regions in order, which are kept at places 0, 1 and so on. For each the first address must not be above
     /// the last.
@@ -87,47 +78,46 @@ impl RegionIndex {
         &self.entries
     }
 
-    /// Returns where the region with `addr` in it is, and the offset in it.
-    ///
-    /// Without regions it may be the first, which does not exist.
+    /// Returns the offset of `addr` in the first region, if it is in it. Without regions address 0 may seem to be.
     #[inline(always)]
-    pub(crate) fn find(&self, addr: u64) -> Option<(Found, u64)> {
+    pub(crate) fn offset_in_first(&self, addr: u64) -> Option<u64> {
         let offset = addr.wrapping_sub(self.first_start);
         // Below the start the difference wraps to something larger than any region that starts there.
-        if offset <= self.first_len_less_one {
-            return Some((Found::First, offset));
-        }
+        (offset <= self.first_len_less_one).then_some(offset)
+    }
+
+    /// Returns whether `count` bytes, not none, from this offset on are in the first region, which has the offset.
+    #[inline(always)]
+    pub(crate) fn first_has(&self, offset: u64, count: u64) -> bool {
+        count
+            .checked_sub(1)
+            .is_some_and(|to_last| to_last <= self.first_len_less_one.wrapping_sub(offset))
+    }
+
+    /// Returns the place of the region with `addr` in it, and the offset in it.
+    #[inline(always)]
+    pub(crate) fn find(&self, addr: u64) -> Option<(usize, u64)> {
         let entry = self.entry_by_search(addr)?;
         let offset = addr.wrapping_sub(entry.start);
-        (addr <= entry.last).then_some((Found::At(entry.place), offset))
+        (addr <= entry.last).then_some((entry.place, offset))
     }
 
     /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
-    #[inline(always)]
-    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(Found, u64)> {
-        let last_offset = count.checked_sub(1)?;
-        let offset = addr.wrapping_sub(self.first_start);
-        if offset <= self.first_len_less_one {
-            return (last_offset <= self.first_len_less_one.wrapping_sub(offset))
-                .then_some((Found::First, offset));
-        }
-        // Apart, so that the code around each access stays small.
-        let entry = self.entry_apart(addr)?;
+    ///
+    /// Not inlined, so that the code around each access stays small.
+    #[inline(never)]
+    pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(usize, u64)> {
+        let to_last = count.checked_sub(1)?;
+        let entry = self.entry_by_search(addr)?;
         let offset = addr.wrapping_sub(entry.start);
-        let is_in = addr <= entry.last && last_offset <= entry.last.wrapping_sub(addr);
-        is_in.then_some((Found::At(entry.place), offset))
+        let is_in = addr <= entry.last && to_last <= entry.last.wrapping_sub(addr);
+        is_in.then_some((entry.place, offset))
     }
 
     /// Returns the last region that starts at `addr` or below.
     #[inline(always)]
     fn entry_by_search(&self, addr: u64) -> Option<&Entry> {
         self.buckets.find(&self.entries, addr)
-    }
-
-    /// As [`entry_by_search`](Self::entry_by_search), not inlined.
-    #[inline(never)]
-    fn entry_apart(&self, addr: u64) -> Option<&Entry> {
-        self.entry_by_search(addr)
     }
 
     /// Keeps the copies of the first region's bounds.

@@ -102,13 +102,16 @@ impl Buckets {
         if addr < self.base {
             return None;
         }
-        // Above the last bucket is as good as in it.
-        let last_bucket = self.through.len().wrapping_sub(1);
-        let bucket = self.bucket_of(addr).min(last_bucket);
+        let bucket = self.bucket_of(addr);
         if !self.is_single {
             return self.find_in_crowd(entries, addr, bucket);
         }
-        let number = (*self.through.get(bucket)? as usize).wrapping_sub(1);
+        // Above the last bucket is as good as in it.
+        let through = match self.through.get(bucket) {
+            Some(&through) => through as usize,
+            None => entries.len(),
+        };
+        let number = through.wrapping_sub(1);
         let entry = entries.get(number)?;
         if entry.start <= addr {
             return Some(entry);
@@ -125,6 +128,7 @@ impl Buckets {
         addr: u64,
         bucket: usize,
     ) -> Option<&'a Entry> {
+        let bucket = bucket.min(self.through.len().saturating_sub(1));
         let count_through = |bucket: usize| self.through.get(bucket).map(|&count| count as usize);
         let through = count_through(bucket).unwrap_or(entries.len());
         let before = bucket.checked_sub(1).and_then(count_through).unwrap_or(0);

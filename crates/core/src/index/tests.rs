@@ -9,16 +9,28 @@ fn index(bounds: &[(u64, u64)]) -> RegionIndex {
     RegionIndex::new(bounds.iter().copied()).expect("in order")
 }
 
-/// The place and the offset at which an address is found.
+/// The place and the offset at which an address is found; what is said of the first region must agree.
 fn found(index: &RegionIndex, addr: u64) -> Option<(usize, u64)> {
-    place(index, index.find(addr))
+    let found = index.find(addr);
+    if let Some(first) = index.entries.first() {
+        let in_first = found.filter(|&(place, _)| place == first.place);
+        let offset = index.offset_in_first(addr);
+        assert_eq!(offset, in_first.map(|(_, offset)| offset), "{addr}");
+    }
+    found
 }
 
-fn place(index: &RegionIndex, found: Option<(Found, u64)>) -> Option<(usize, u64)> {
-    match found? {
-        (Found::First, offset) => Some((index.entries.first()?.place, offset)),
-        (Found::At(place), offset) => Some((place, offset)),
+/// As [`found`], of a span.
+fn found_span(index: &RegionIndex, addr: u64, count: u64) -> Option<(usize, u64)> {
+    let found = index.find_span(addr, count);
+    if let Some(offset) = index.offset_in_first(addr).filter(|_| index.len() > 0) {
+        assert_eq!(
+            index.first_has(offset, count),
+            found.is_some(),
+            "{addr} {count}"
+        );
     }
+    found
 }
 
 #[test]
@@ -60,7 +72,7 @@ fn a_span_is_found_if_one_region_has_all_of_it() {
         (u64::MAX, 1, Some((2, u64::MAX - 20))),
         (u64::MAX, u64::MAX, None),
     ] {
-        let found = place(&index, index.find_span(addr, count));
+        let found = found_span(&index, addr, count);
         assert_eq!(found, expected, "{addr} {count}");
     }
 }
@@ -189,7 +201,7 @@ proptest! {
                 let is_in = expected.is_some() && addr.checked_add(count - 1).is_some_and(|last| {
                     in_model(&model, last).map(|found| found.0) == expected.map(|found| found.0)
                 });
-                let span = place(&index, index.find_span(addr, count));
+                let span = found_span(&index, addr, count);
                 prop_assert_eq!(span, expected.filter(|_| is_in));
             }
         }
