@@ -122,6 +122,17 @@ impl<'a, B: BitmapSlice> VolatileSlice<'a, B> {
         &self.bitmap
     }
 
+    /// Makes the writes through the slice be marked in another bitmap, whose offset 0 is the slice's first byte.
+    ///
+    /// The bitmap that the slice had gets no more marks from it.
+    #[inline(always)]
+    pub fn replace_bitmap<Other: BitmapSlice>(self, bitmap: Other) -> VolatileSlice<'a, Other> {
+        VolatileSlice {
+            span: self.span,
+            bitmap,
+        }
+    }
+
     /// Divides the slice into `[0, mid)` and `[mid, len)`.
     ///
     /// # Errors
