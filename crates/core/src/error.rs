@@ -9,6 +9,7 @@ use guest_memory_volatile::{FaultKind, VolatileMemoryError, VolatileSlice};
 
 use crate::address::Address;
 use crate::guest_address::GuestAddress;
+use crate::translation::TranslationError;
 
 /// Error of an access to guest memory.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,9 @@ pub enum Error {
         /// Why the bytes after them cannot be reached.
         source: Box<Error>,
     },
+    /// An IOMMU does not let the access pass.
+    #[error(transparent)]
+    IommuError(#[from] TranslationError),
     /// A region gave out a slice of another length than it was asked for.
     #[error("region gave {actual} bytes at gpa {address} where {expected} were asked for")]
     SliceLength {

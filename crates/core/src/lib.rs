@@ -127,6 +127,7 @@ mod shelf;
 mod slice_iterator;
 #[cfg(feature = "std")]
 mod stream;
+mod translation;
 mod walk;
 
 pub use address::{Address, AddressValue};
@@ -145,6 +146,7 @@ pub use region::GuestMemoryRegion;
 pub use region_bytes::GuestMemoryRegionBytes;
 pub use region_cache::RegionCache;
 pub use slice_iterator::GuestMemorySliceIterator;
+pub use translation::{FaultCause, IovaRange, TranslationError};
 
 #[doc(no_inline)]
 pub use guest_memory_bitmap::{BS, Bitmap};

@@ -26,7 +26,9 @@ pub(crate) fn walk<'m, T: Reach<'m>>(
     done: usize,
 ) -> Result<Walk<impl Iterator<Item = Result<VolatileSlice<'m, T::Bitmap>>>>> {
     let left = request.length.saturating_sub(done);
-    let slices = target.slices(addr, left, permissions(request.operation))?;
+    let slices = target
+        .slices(addr, left, permissions(request.operation))
+        .map_err(|cause| request.interrupted(done, cause))?;
     Ok(Walk {
         request,
         slices,
