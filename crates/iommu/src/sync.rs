@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The atomics of this crate, in one place, so that a model checker's can stand in for them.
+
+#[cfg(loom)]
+mod modelled;
+#[cfg(not(loom))]
+mod native;
+
+#[cfg(loom)]
+pub(crate) use modelled::{AtomicU64, Ordering, fence, pause};
+#[cfg(not(loom))]
+pub(crate) use native::{AtomicU64, Ordering, fence, pause};
