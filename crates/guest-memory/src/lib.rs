@@ -48,6 +48,8 @@
 //! * [`GuestMemoryAtomic`]: the memory map that can be swapped under its users. [`GuestMemoryReader`] is a device thread's
 //!   handle on it, [`MemoryWindow`] a range that stays looked up, [`HotplugMemory`] plugs and unplugs with
 //!   [`HotplugListener`]s.
+//! * With the feature `iommu`, `IommuMemory`: a memory as a device behind an IOMMU sees it; `IommuDevice` is a device
+//!   thread's own handle.
 //!
 //! # Guarantees
 //!
@@ -74,6 +76,7 @@
 //!
 //! * `mmap` (default): memory mapped by the operating system; without it there are only the traits.
 //! * `atomic` (default): the swappable memory map.
+//! * `iommu`: memory behind an IOMMU, module `iommu`; without it devices see guest-physical addresses only.
 //! * `fault-guard`: accesses that survive a page which cannot be accessed, module `fault`; without it such a page is the
 //!   operating system's signal.
 //! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through the wrapper `Plain`.
@@ -100,6 +103,9 @@ pub use guest_memory::{
 };
 #[doc(inline)]
 pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
+#[cfg(feature = "iommu")]
+#[doc(inline)]
+pub use iommu::{Iommu, IommuDevice, IommuMemory, IommuSession, Iotlb, SharedIotlb};
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{
@@ -167,6 +173,12 @@ pub mod guest_memory {
 /// Streams into and out of guest memory.
 pub mod io {
     pub use guest_memory_volatile::io::*;
+}
+
+/// Memory behind an IOMMU.
+#[cfg(feature = "iommu")]
+pub mod iommu {
+    pub use guest_memory_iommu::*;
 }
 
 /// Memory mapped by the operating system.

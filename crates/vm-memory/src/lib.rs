@@ -38,6 +38,7 @@
 //! * `backend-mmap`: module `mmap` and its types; without it only the traits.
 //! * `backend-atomic`: module `atomic`, the memory map that can be swapped.
 //! * `backend-bitmap`: the dirty bitmap `AtomicBitmap` and its slices; without it only the traits.
+//! * `iommu`: module `iommu`, memory behind an IOMMU.
 //! * `fault-guard`: beyond the original, module `fault`: accesses that survive a page which cannot be accessed.
 
 #![forbid(unsafe_code)]
@@ -60,6 +61,9 @@ pub use guest_memory::{
 pub use guest_memory_volatile::AtomicInteger;
 #[doc(no_inline)]
 pub use io::{ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt};
+#[cfg(feature = "iommu")]
+#[doc(no_inline)]
+pub use iommu::{Iommu, IommuMemory, Iotlb};
 #[cfg(feature = "backend-mmap")]
 #[doc(no_inline)]
 pub use mmap::{GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -133,6 +137,19 @@ pub mod guest_memory {
 pub mod io {
     pub use guest_memory_volatile::io::{
         At, ReadVolatile, ReadVolatileAt, WriteVolatile, WriteVolatileAt,
+    };
+}
+
+/// Memory behind an IOMMU.
+#[cfg(feature = "iommu")]
+pub mod iommu {
+    // What the original does not have.
+    pub use guest_memory_iommu::{
+        Error, Iommu, IommuMemory, IommuMemorySliceIterator, Iotlb, IotlbFails, IotlbIterator,
+        IovaRange, MappedRange,
+    };
+    pub use guest_memory_iommu::{
+        FaultCause, IommuDevice, IommuSession, IotlbSnapshot, Mapping, SharedIotlb,
     };
 }
 
