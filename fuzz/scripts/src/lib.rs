@@ -9,6 +9,7 @@
 
 pub mod bytes;
 pub mod collection;
+pub mod iotlb;
 
 /// Operations taken from one input; what follows is not looked at.
 const MAX_OPERATIONS: usize = 32;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guest_memory_fuzz_scripts::{bytes, collection};
+use guest_memory_fuzz_scripts::{bytes, collection, iotlb};
 
 /// Fewer files than this means that the corpus got lost.
 const FEWEST_FILES: usize = 24;
@@ -57,9 +57,18 @@ fn collection_corpus_agrees_with_the_model_and_reaches_every_operation() {
 }
 
 #[test]
+fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay("iotlb", &iotlb::OPERATIONS, |data, report| {
+        iotlb::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
 fn any_bytes_make_a_script() {
     for data in [&[][..], &[0], &[0xff; 512], &[0x55; 4096]] {
         bytes::run(data);
         collection::run(data);
+        iotlb::run(data);
     }
 }
