@@ -3,7 +3,7 @@
 //!
 //! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
 //!   those of `vm-memory`, so that both sides do exactly the same.
-//! * [`vectored`], [`harvest`] and [`device`] are what only this library has.
+//! * [`vectored`], [`harvest`], [`device`] and [`behind_iommu`] are what only this library has.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
@@ -11,6 +11,7 @@
 //! this library and the limits alone. `harvests` and `lookups` show how a cost grows. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
+pub mod behind_iommu;
 pub mod buffer;
 pub mod cases;
 pub mod command_line;

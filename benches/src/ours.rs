@@ -3,11 +3,12 @@
 
 mod names {
     pub(super) use guest_memory::bitmap::AtomicBitmap;
+    pub(super) use guest_memory::iommu::{Error as IommuError, IotlbIterator};
     pub(super) use guest_memory::mmap::NewBitmap;
     pub(super) use guest_memory::{
         AtomicAccess, ByteValued, Bytes, GuestAddress, GuestAddressSpace, GuestMemory,
-        GuestMemoryAtomic, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
-        ReadVolatile,
+        GuestMemoryAtomic, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, Iommu, IommuMemory,
+        Iotlb, MmapRegion, Permissions, ReadVolatile,
     };
 }
 
@@ -15,6 +16,8 @@ mod names {
 pub mod access;
 #[path = "workloads/dirty.rs"]
 pub mod dirty;
+#[path = "workloads/iommu.rs"]
+pub mod iommu;
 #[path = "workloads/map.rs"]
 pub mod map;
 #[path = "workloads/scatter.rs"]

@@ -7,10 +7,11 @@
 
 mod names {
     pub(super) use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
+    pub(super) use vm_memory::iommu::{Error as IommuError, IotlbIterator};
     pub(super) use vm_memory::{
         AtomicAccess, ByteValued, Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic,
         GuestMemoryBackend as GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-        MmapRegion, ReadVolatile,
+        Iommu, IommuMemory, Iotlb, MmapRegion, Permissions, ReadVolatile,
     };
 }
 
@@ -18,6 +19,8 @@ mod names {
 pub mod access;
 #[path = "workloads/dirty.rs"]
 pub mod dirty;
+#[path = "workloads/iommu.rs"]
+pub mod iommu;
 #[path = "workloads/map.rs"]
 pub mod map;
 #[path = "workloads/scatter.rs"]

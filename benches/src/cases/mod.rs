@@ -5,6 +5,7 @@
 
 mod access;
 mod dirty;
+mod iommu;
 mod lookup;
 mod map;
 mod scatter;
@@ -18,6 +19,8 @@ pub fn run(runner: &mut Runner) {
     access::buffers(runner);
     access::crossing(runner);
     lookup::regions(runner);
+    iommu::hits(runner);
+    iommu::changes(runner);
     dirty::writes(runner);
     dirty::marks(runner);
     dirty::harvests(runner);
