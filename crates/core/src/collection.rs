@@ -121,8 +121,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         if regions.is_empty() {
             return Err(GuestRegionCollectionError::NoMemoryRegion);
         }
-        let bounds: Result<Vec<_>, _> = regions.iter().map(|region| bounds(&**region)).collect();
-        let index = RegionIndex::new(bounds?.into_iter())?;
+        let index = RegionIndex::new(regions.iter().map(|region| bounds(&**region)))?;
         Ok(Self::join(Shelf::new(regions), index))
     }
 

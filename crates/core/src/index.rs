@@ -46,16 +46,19 @@ pub(crate) enum OutOfOrder {
 impl RegionIndex {
     /// Makes the index of regions in order, which are kept at places 0, 1 and so on. For each the first address must not be above
     /// the last.
-    pub(crate) fn new(bounds: impl Iterator<Item = (u64, u64)>) -> Result<Self, OutOfOrder> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(bounds.size_hint().0);
-        for (place, (start, last)) in bounds.enumerate() {
+    pub(crate) fn new<E: From<OutOfOrder>>(
+        bounds: impl ExactSizeIterator<Item = Result<(u64, u64), E>>,
+    ) -> Result<Self, E> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(bounds.len());
+        for (place, bounds) in bounds.enumerate() {
+            let (start, last) = bounds?;
             debug_assert!(start <= last);
             if let Some(before) = entries.last() {
                 if start < before.start {
-                    return Err(OutOfOrder::Unsorted);
+                    return Err(OutOfOrder::Unsorted.into());
                 }
                 if start <= before.last {
-                    return Err(OutOfOrder::Overlap);
+                    return Err(OutOfOrder::Overlap.into());
                 }
             }
             entries.push(Entry { start, last, place });

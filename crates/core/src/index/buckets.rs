@@ -17,8 +17,8 @@ const MOST_PER_REGION: usize = 16;
 ///
 /// # Invariants
 ///
-/// `through[b]` is how many regions start in buckets up to `b`, so not 0; the last is all regions. Empty without regions, or
-/// with more than a `u32` counts.
+/// `through[b]` is how many regions start in buckets up to `b`, so not 0; the last is all regions. Empty for one region, which
+/// needs no table, without any, or with more than a `u32` counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buckets {
     /// The first region's start, where the first bucket starts.
@@ -38,6 +38,13 @@ impl Buckets {
         };
         if u32::try_from(entries.len()).is_err() {
             return Self::default();
+        }
+        if let [alone] = entries {
+            return Self {
+                base: alone.start,
+                is_single: true,
+                ..Self::default()
+            };
         }
         let span_bits = u64::BITS - (last.start - first.start).leading_zeros();
         let shift_for = |per_region: usize| {

@@ -5,8 +5,12 @@ use super::*;
 use alloc::collections::BTreeMap;
 use proptest::prelude::*;
 
+fn made(bounds: &[(u64, u64)]) -> Result<RegionIndex, OutOfOrder> {
+    RegionIndex::new(bounds.iter().copied().map(Ok))
+}
+
 fn index(bounds: &[(u64, u64)]) -> RegionIndex {
-    RegionIndex::new(bounds.iter().copied()).expect("in order")
+    made(bounds).expect("in order")
 }
 
 /// The place and the offset at which an address is found; what is said of the first region must agree.
@@ -84,7 +88,7 @@ fn regions_out_of_order_are_refused() {
         ((10, 30), OutOfOrder::Overlap),
         ((19, 30), OutOfOrder::Overlap),
     ] {
-        let refused = RegionIndex::new([(10, 19), second].into_iter());
+        let refused = made(&[(10, 19), second]);
         assert_eq!(refused.expect_err("refused"), error);
     }
     assert_eq!(index(&[(10, 19), (20, 30)]).len(), 2);
@@ -188,7 +192,7 @@ proptest! {
         }
         // One that grew and one that was made at once are the same.
         let bounds: Vec<(u64, u64)> = model.iter().map(|(&start, &(last, _))| (start, last)).collect();
-        let made = RegionIndex::new(bounds.iter().copied()).unwrap();
+        let made = made(&bounds).unwrap();
         let edges = bounds.iter().flat_map(|&(start, last)| {
             [start.wrapping_sub(1), start, start.wrapping_add(1), last.wrapping_sub(1), last, last.wrapping_add(1)]
         });
