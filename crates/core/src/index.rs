@@ -106,9 +106,7 @@ impl RegionIndex {
     }
 
     /// As [`find`](Self::find), if all of `[addr, addr + count)` is in the region; an empty range is in none.
-    ///
-    /// Not inlined, so that the code around each access stays small.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn find_span(&self, addr: u64, count: u64) -> Option<(usize, u64)> {
         let to_last = count.checked_sub(1)?;
         let entry = self.entry_by_search(addr)?;
