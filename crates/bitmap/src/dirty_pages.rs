@@ -200,15 +200,7 @@ impl DirtyPages {
         if self.byte_size() == 0 {
             *self = Self::with_geometry(other.geometry);
         }
-        if self.geometry == other.geometry {
-            for (index, word) in other.set_words() {
-                self.add_word(index, word);
-            }
-        } else {
-            for range in other.ranges() {
-                self.insert_range(range);
-            }
-        }
+        self.add_tracked(other);
     }
 
     /// Removes the pages of `other`.
@@ -245,6 +237,19 @@ impl DirtyPages {
         }
         core::mem::swap(&mut self.set, &mut self.stale);
         Refill { pages: self }
+    }
+
+    /// Adds the pages of `other` that are tracked here.
+    fn add_tracked(&mut self, other: &Self) {
+        if self.geometry == other.geometry {
+            for (index, word) in other.set_words() {
+                self.add_word(index, word);
+            }
+        } else {
+            for range in other.ranges() {
+                self.insert_range(range);
+            }
+        }
     }
 
     /// Adds pages of one word, which exist. `pages` is not zero.
@@ -362,7 +367,7 @@ impl PageSet for DirtyPages {
     fn fit_to(&mut self, other: &Self) {
         if self.geometry != other.geometry {
             let mut fitting = Self::with_geometry(other.geometry);
-            fitting.union_with(self);
+            fitting.add_tracked(self);
             *self = fitting;
         }
     }

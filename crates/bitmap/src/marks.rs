@@ -110,7 +110,7 @@ impl Marks {
 
     /// Switches marking on. What a writer stored before it looked whether to mark is visible when this returns.
     pub(crate) fn start(&self) {
-        // Relaxed: the fence is what makes it known. Pairs with the loads in `mark` and `mark_behind_fence`.
+        // Relaxed: the fence is what makes it known. Pairs with the loads in `is_marked` and `mark`.
         self.state.fetch_or(MARKING, Ordering::Relaxed);
         self.ordering().after_take();
     }
@@ -158,7 +158,7 @@ impl Marks {
     #[inline]
     pub(crate) fn is_set(&self, bit: usize) -> bool {
         let (leaf, mask) = words::position(bit);
-        // Acquire: pairs with the release in `set_leaf`.
+        // Acquire: pairs with the release in `set_leaf_bits`.
         self.leaves
             .get(leaf)
             .is_some_and(|leaf| leaf.load(Ordering::Acquire) & mask != 0)
@@ -173,7 +173,7 @@ impl Marks {
         let mut is_any_taken = false;
         words::for_each_set_word(&self.summary, load_acquire, |group, summary| {
             is_any_taken = true;
-            // Acquire: pairs with the release in `set_summary`, so the leaves named are seen as set. Release is what the
+            // Acquire: pairs with the release in `set_summary_bits`, so the leaves named are seen as set. Release is what the
             // takes of the leaves below need: they publish it.
             let named = summary.swap(0, Ordering::AcqRel);
             words::for_each_bit(group, named, |leaf| {

@@ -166,6 +166,8 @@ impl<L: DirtyLog> Reader<L> {
         // The reader's own seat is empty while the others get what was taken.
         let mut own = seats.unseen[self.seat].take().unwrap_or_default();
         seats.hand_out(pages);
+        // What the log no longer tracks is gone.
+        own.fit_to(pages);
         pages.union_with(&own);
         own.clear();
         seats.unseen[self.seat] = Some(own);

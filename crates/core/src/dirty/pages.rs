@@ -155,7 +155,7 @@ impl GuestDirtyPages {
         if self.parts.is_empty() {
             self.parts.clone_from(&other.parts);
         } else {
-            self.combine(other, DirtyPages::union_with, DirtyPages::insert_range);
+            self.add_tracked(other);
         }
     }
 
@@ -164,6 +164,11 @@ impl GuestDirtyPages {
     /// Where page sizes differ, only pages are removed that `other` covers wholly.
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, DirtyPages::subtract, DirtyPages::remove_range);
+    }
+
+    /// Adds the pages of `other` that are tracked here.
+    fn add_tracked(&mut self, other: &Self) {
+        self.combine(other, DirtyPages::union_with, DirtyPages::insert_range);
     }
 
     /// Combines region by region where they are the same, else range by range.
@@ -224,7 +229,7 @@ impl PageSet for GuestDirtyPages {
         if !is_fit {
             let mut fitting = other.clone();
             fitting.clear();
-            fitting.union_with(self);
+            fitting.add_tracked(self);
             *self = fitting;
         }
     }

@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use guest_memory_bitmap::{AtomicBitmap, DirtyPages, Readers};
 use guest_memory_core::{
-    Bytes, GuestAddress, GuestDirtyPages, GuestMemory, GuestMemoryRegion, GuestRegionCollection,
-    MemoryLog, MemorySlot, MemorySlots, SlotError,
+    Bytes, GuestAddress, GuestAddressSpace, GuestDirtyPages, GuestMemory, GuestMemoryRegion,
+    GuestRegionCollection, MemoryLog, MemorySlot, MemorySlots, SlotError,
 };
 use proptest::prelude::*;
 
@@ -222,6 +223,51 @@ fn a_region_that_is_replaced_takes_its_marks_with_it() {
         harvested(&MemoryLog::new(&second).harvest()),
         BTreeSet::from([0x108])
     );
+}
+
+/// A handle on memory that a test exchanges.
+#[derive(Clone, Default)]
+struct Exchanged(Arc<Mutex<Arc<GuestRegionCollection<Toy>>>>);
+
+impl GuestAddressSpace for Exchanged {
+    type M = GuestRegionCollection<Toy>;
+    type T = Arc<GuestRegionCollection<Toy>>;
+
+    fn memory(&self) -> Self::T {
+        Arc::clone(&self.0.lock().unwrap())
+    }
+}
+
+#[test]
+fn a_reader_is_given_no_page_of_a_region_that_is_gone() {
+    let space = Exchanged::default();
+    let exchange = |memory| *space.0.lock().unwrap() = Arc::new(memory);
+    let whole = memory();
+    let (start, len) = REGIONS[0];
+    let (rest, _) = whole
+        .remove_region(GuestAddress(start), len as u64)
+        .unwrap();
+    exchange(whole);
+    let readers = Readers::new(MemoryLog::new(space.clone()));
+    let (mut fast, mut slow) = (readers.join(), readers.join());
+    let write = |address| {
+        space
+            .memory()
+            .write_obj(1u8, GuestAddress(address))
+            .unwrap()
+    };
+    write(0x100);
+    write(0x508);
+    assert_eq!(harvested(&fast.harvest()), BTreeSet::from([0x100, 0x508]));
+    exchange(rest);
+    assert_eq!(harvested(&slow.harvest()), BTreeSet::from([0x508]));
+    // All of it goes, between the harvests of the two, and before any.
+    write(0x510);
+    assert_eq!(harvested(&fast.harvest()), BTreeSet::from([0x510]));
+    exchange(GuestRegionCollection::new());
+    for reader in [&mut slow, &mut fast] {
+        assert_eq!(reader.harvest(), GuestDirtyPages::default());
+    }
 }
 
 /// Slots that divide memory otherwise than the regions do, with a page size each.
