@@ -15,12 +15,12 @@ use guest_memory::bitmap::MemorySlots;
 use guest_memory::{Bytes, GuestAddress, GuestMemory};
 use kvm_bindings::{
     KVM_CAP_DIRTY_LOG_RING, KVM_DIRTY_LOG_PAGE_OFFSET, KVM_EXIT_DIRTY_RING_FULL,
-    KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_userspace_memory_region,
+    KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap, kvm_regs, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::ring::Entry;
+use crate::user_mode::enter_64_bit_mode;
 use crate::{BOOT, GUEST_WORD, Memory, PAGE_BYTES};
 
 /// `_IO(0xae, 0xc7)`: takes collected entries of all rings back.
@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
         }
         let vcpu = vm.create_vcpu(0).unwrap();
         let mut special = vcpu.get_sregs().unwrap();
-        enter_64_bit_mode(&mut special);
+        enter_64_bit_mode(&mut special, PAGE_TABLES[0]);
         vcpu.set_sregs(&special).unwrap();
         Ok(Machine {
             vcpu: Vcpu(vcpu),
@@ -267,44 +267,5 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the invariant says that it is a mapping of this type's own; no borrow of its entries is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<Entry>()) };
-    }
-}
-
-fn enter_64_bit_mode(special: &mut kvm_sregs) {
-    let [top, ..] = PAGE_TABLES;
-    special.cr3 = top.0;
-    // Physical address extension.
-    special.cr4 = 1 << 5;
-    // Paging, the extension type that is always set, protected mode.
-    special.cr0 = 1 << 31 | 1 << 4 | 1;
-    // Long mode, enabled and active.
-    special.efer = 1 << 8 | 1 << 10;
-    let data = kvm_segment {
-        base: 0,
-        limit: u32::MAX,
-        selector: 0x13,
-        dpl: 3,
-        type_: 0b0011,
-        present: 1,
-        db: 1,
-        s: 1,
-        g: 1,
-        ..Default::default()
-    };
-    special.cs = kvm_segment {
-        selector: 0x0b,
-        type_: 0b1011,
-        db: 0,
-        l: 1,
-        ..data
-    };
-    for segment in [
-        &mut special.ds,
-        &mut special.es,
-        &mut special.fs,
-        &mut special.gs,
-        &mut special.ss,
-    ] {
-        *segment = data;
     }
 }

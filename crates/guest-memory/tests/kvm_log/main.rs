@@ -20,6 +20,8 @@ use guest_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 mod machine;
 mod ring;
 mod simulated;
+#[path = "../user_mode/mod.rs"]
+mod user_mode;
 
 use machine::Machine;
 use ring::Ring;

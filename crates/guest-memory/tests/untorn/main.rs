@@ -13,6 +13,9 @@ use std::thread;
 use guest_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../user_mode/mod.rs"]
+mod user_mode;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod vcpu;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod vcpu {

@@ -8,8 +8,10 @@
 )]
 
 use guest_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region};
+use kvm_bindings::{kvm_regs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+
+use crate::user_mode::enter_64_bit_mode;
 
 const CODE: GuestAddress = GuestAddress(0x1000);
 /// One table each, of which one entry is used: together they map the first 2 MiB to itself.
@@ -69,7 +71,7 @@ impl Vcpu {
 
         let vcpu = machine.create_vcpu(0).unwrap();
         let mut special = vcpu.get_sregs().unwrap();
-        enter_64_bit_mode(&mut special);
+        enter_64_bit_mode(&mut special, PAGE_TABLES[0]);
         vcpu.set_sregs(&special).unwrap();
         let registers = kvm_regs {
             rip: CODE.0,
@@ -100,44 +102,5 @@ impl Vcpu {
             }
         }
         assert_eq!(self.vcpu.get_regs().unwrap().rcx, 0);
-    }
-}
-
-fn enter_64_bit_mode(special: &mut kvm_sregs) {
-    let [top, ..] = PAGE_TABLES;
-    special.cr3 = top.0;
-    // Physical address extension.
-    special.cr4 = 1 << 5;
-    // Paging, the extension type that is always set, protected mode.
-    special.cr0 = 1 << 31 | 1 << 4 | 1;
-    // Long mode, enabled and active.
-    special.efer = 1 << 8 | 1 << 10;
-    let data = kvm_segment {
-        base: 0,
-        limit: u32::MAX,
-        selector: 0x13,
-        dpl: 3,
-        type_: 0b0011,
-        present: 1,
-        db: 1,
-        s: 1,
-        g: 1,
-        ..Default::default()
-    };
-    special.cs = kvm_segment {
-        selector: 0x0b,
-        type_: 0b1011,
-        db: 0,
-        l: 1,
-        ..data
-    };
-    for segment in [
-        &mut special.ds,
-        &mut special.es,
-        &mut special.fs,
-        &mut special.gs,
-        &mut special.ss,
-    ] {
-        *segment = data;
     }
 }
