@@ -9,6 +9,7 @@ use guest_memory_core::Bytes;
 use guest_memory_volatile::{ReadVolatile, WriteVolatile};
 
 use crate::bytes::{Amount, Call, Operation, Width};
+use crate::config::expect_eq;
 use crate::model::Model;
 use crate::stream::{Across, Flow, Pipe};
 
@@ -161,11 +162,8 @@ where
             };
             let stream = Stream::new(model, at, amount, room, flow);
             let (result, moved) = write_to(subject, address(at), amount, room, flow);
-            if moved != model.read(at, moved.len()) {
-                return Err(format!(
-                    "the sink took {moved:?}, the memory holds something else"
-                ));
-            }
+            let held = model.read(at, moved.len());
+            expect_eq("what the sink took", &*moved, &*held)?;
             stream.settle(result, moved.len(), examine)
         }
     }
