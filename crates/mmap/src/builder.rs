@@ -5,7 +5,7 @@
 use guest_memory_bitmap::{Bitmap, NewBitmap};
 use guest_memory_core::FileOffset;
 
-use crate::backing::{Prepared, anonymous, external, file, hugetlb, memfd};
+use crate::backing::{Prepared, anonymous, base_page_size, external, file, hugetlb, memfd};
 use crate::error::MmapRegionError;
 use crate::mapping::check_size;
 use crate::{HugePageSize, MmapRegion};
@@ -185,6 +185,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
                         flags,
                         file: None,
                         huge_page_size: None,
+                        page_size: base_page_size()?,
                     },
                 )
             }

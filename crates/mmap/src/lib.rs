@@ -71,11 +71,14 @@
 mod backing;
 mod builder;
 mod error;
+mod extent;
 mod guest_memory;
 mod guest_region;
 mod mapping;
+mod protection;
 mod region;
 mod region_kind;
+mod sharing;
 mod sys;
 
 pub use backing::hugetlb::HugePageSize;
@@ -83,5 +86,7 @@ pub use builder::MmapRegionBuilder;
 pub use error::{FromRangesError, MmapRegionError};
 pub use guest_memory::GuestMemoryMmap;
 pub use guest_region::GuestRegionMmap;
+pub use protection::Protection;
 pub use region::MmapRegion;
 pub use region_kind::RegionKind;
+pub use sharing::Sharing;

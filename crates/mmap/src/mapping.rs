@@ -81,6 +81,11 @@ impl Mapping {
         self.start.as_ptr()
     }
 
+    /// Returns the same, for those who want to know that it is not null.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     /// Returns the length in bytes.
     pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes

@@ -5,17 +5,21 @@
     reason = "cuts slices out of the mapping; takes raw pointers from the caller"
 )]
 
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+
 use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
 use guest_memory_core::FileOffset;
 use guest_memory_volatile::{
     VolatileMemory, VolatileMemoryError, VolatileMemoryResult, VolatileSlice, compute_offset,
 };
 
-use crate::MmapRegionBuilder;
 use crate::backing::Prepared;
 use crate::backing::file::BackingFile;
 use crate::error::MmapRegionError;
+use crate::extent::{Details, Extent};
 use crate::mapping::{Mapping, View};
+use crate::{MmapRegionBuilder, Protection, Sharing};
 
 /// A piece of memory mapped into this process, and the bitmap that records writes to it.
 ///
@@ -50,6 +54,7 @@ pub struct MmapRegion<B = ()> {
     mapping: Mapping,
     prot: i32,
     flags: i32,
+    page_size: usize,
     file: Option<BackingFile>,
     known_hugetlbfs: Option<bool>,
     hugetlbfs_hint: Option<bool>,
@@ -144,6 +149,7 @@ impl<B: Bitmap> MmapRegion<B> {
             mapping,
             prot,
             flags: prepared.flags,
+            page_size: prepared.page_size,
             file: prepared.file,
             known_hugetlbfs,
             hugetlbfs_hint,
@@ -228,6 +234,22 @@ impl<B: Bitmap> MmapRegion<B> {
     /// It may be used as long as this region lives.
     pub(crate) fn view(&self) -> View {
         self.view
+    }
+
+    /// Returns the mapped memory as the calls see it that manage it.
+    pub(crate) fn extent(&self) -> Extent<'_> {
+        let details = Details {
+            page_size: self.page_size,
+            sharing: Sharing::from_flags(self.flags),
+            protection: Protection::from_prot(self.prot),
+            file: self
+                .file
+                .as_ref()
+                .map(|file| (file.file_offset.file().as_fd(), file.file_offset.start())),
+            mapped: PhantomData,
+        };
+        // SAFETY: the mapping is this region's memory and mapped as long as `self` is borrowed.
+        unsafe { Extent::new(self.mapping.start(), self.size(), details) }
     }
 
     /// Says why the range has no slice.

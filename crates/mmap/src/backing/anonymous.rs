@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Fresh zeroed memory without a file.
 
-use super::{Prepared, hugetlb};
+use super::{Prepared, base_page_size, hugetlb};
 use crate::error::MmapRegionError;
 
 /// Private memory for which no swap is set aside: a guest rarely touches all it is given.
@@ -28,6 +28,7 @@ pub(crate) fn prepare(size: usize, flags: Option<i32>) -> Result<Prepared, MmapR
         flags,
         file: None,
         huge_page_size,
+        page_size: huge_page_size.map_or_else(base_page_size, Ok)?,
     })
 }
 

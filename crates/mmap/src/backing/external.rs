@@ -4,9 +4,9 @@
 
 use std::ptr::NonNull;
 
+use super::base_page_size;
 use crate::error::MmapRegionError;
 use crate::mapping::Mapping;
-use crate::sys;
 
 /// Checks what can be checked of `[pointer, pointer + size)` and takes it over, not owned.
 ///
@@ -14,10 +14,7 @@ use crate::sys;
 ///
 /// As for [`Mapping::external`].
 pub(crate) unsafe fn adopt(pointer: *mut u8, size: usize) -> Result<Mapping, MmapRegionError> {
-    let page_size = sys::page_size().map_err(|source| MmapRegionError::PageSize {
-        kind: "page",
-        source,
-    })?;
+    let page_size = base_page_size()?;
     let start = NonNull::new(pointer).ok_or(MmapRegionError::InvalidPointer)?;
     if !pointer.addr().is_multiple_of(page_size) {
         return Err(MmapRegionError::InvalidPointer);

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use guest_memory_core::FileOffset;
 
-use super::{Prepared, hugetlb};
+use super::{Prepared, base_page_size, hugetlb};
 use crate::error::MmapRegionError;
 use crate::sys;
 
@@ -98,13 +98,7 @@ pub(crate) fn prepare(
     let file = file_offset.file();
     let metadata = file.metadata().map_err(MmapRegionError::FileMetadata)?;
     let huge_page_size = huge_page_size(&file_offset)?;
-    let page_size = match huge_page_size {
-        Some(size) => size,
-        None => sys::page_size().map_err(|source| MmapRegionError::PageSize {
-            kind: "page",
-            source,
-        })?,
-    };
+    let page_size = huge_page_size.map_or_else(base_page_size, Ok)?;
     if !u64::try_from(page_size).is_ok_and(|page_size| start.is_multiple_of(page_size)) {
         return Err(MmapRegionError::UnalignedFileOffset {
             file_offset: start,
@@ -139,6 +133,7 @@ pub(crate) fn prepare(
             is_hugetlbfs,
         }),
         huge_page_size,
+        page_size,
     })
 }
 

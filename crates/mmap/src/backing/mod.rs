@@ -9,6 +9,7 @@ pub(crate) mod memfd;
 
 use crate::error::MmapRegionError;
 use crate::mapping::Mapping;
+use crate::sys;
 use file::BackingFile;
 
 /// A checked source of memory, ready to be mapped.
@@ -20,6 +21,16 @@ pub(crate) struct Prepared {
     pub(crate) file: Option<BackingFile>,
     /// Size of the huge pages that the memory surely consists of.
     pub(crate) huge_page_size: Option<usize>,
+    /// Size of the pages that the kernel maps it by, in bytes.
+    pub(crate) page_size: usize,
+}
+
+/// Returns the size of the system's pages in bytes.
+pub(crate) fn base_page_size() -> Result<usize, MmapRegionError> {
+    sys::page_size().map_err(|source| MmapRegionError::PageSize {
+        kind: "page",
+        source,
+    })
 }
 
 impl Prepared {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The system calls of this crate: one function each, no policy.
 //!
-//! A port to another operating system is a sibling of `linux.rs` with the same names.
+//! A port to another operating system is a sibling of `linux` with the same names.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 compile_error!("guest-memory-mmap maps memory on Linux only");
@@ -9,4 +9,4 @@ compile_error!("guest-memory-mmap maps memory on Linux only");
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) use linux::{block_device_len, fstatfs, mmap, munmap, page_size};
+pub(crate) use linux::*;

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Linux: each function makes one call and turns its failure into an [`io::Error`](std::io::Error).
+
+mod file;
+mod map;
+
+pub(crate) use file::{block_device_len, fstatfs};
+pub(crate) use map::{mmap, munmap, page_size};
