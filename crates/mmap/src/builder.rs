@@ -5,10 +5,12 @@
 use guest_memory_bitmap::{Bitmap, NewBitmap};
 use guest_memory_core::FileOffset;
 
-use crate::backing::{Prepared, anonymous, base_page_size, external, file, hugetlb, memfd};
+use crate::backing::{Prepared, anonymous, external, file, hugetlb, memfd};
 use crate::error::MmapRegionError;
 use crate::mapping::check_size;
-use crate::{HugePageSize, MmapRegion};
+use crate::placement::Placement;
+use crate::region::Properties;
+use crate::{Alignment, Backing, BackingKind, HugePageSize, MmapRegion, Protection, Seals};
 
 /// Name of the memory file behind huge pages when the caller gives none.
 const HUGE_PAGES_NAME: &str = "guest-memory";
@@ -33,14 +35,30 @@ const HUGE_PAGES_NAME: &str = "guest-memory";
 #[derive(Debug)]
 pub struct MmapRegionBuilder<B = ()> {
     size: usize,
-    prot: i32,
     flags: Option<i32>,
+    source: Source,
+    placement: Placement,
+    properties: Properties,
+    bitmap: BitmapChoice<B>,
+}
+
+/// What the caller said about where the memory comes from; contradictions are found when it is built.
+#[derive(Debug, Default)]
+struct Source {
+    backing: Option<Backing>,
     file_offset: Option<FileOffset>,
+    must_grow_file: bool,
+    required_seals: Option<Seals>,
     memfd_name: Option<String>,
     huge_pages: Option<HugePageSize>,
-    raw_pointer: Option<*mut u8>,
-    hugetlbfs_hint: Option<bool>,
-    bitmap: BitmapChoice<B>,
+    raw_pointer: Option<RawPointer>,
+}
+
+/// Memory that somebody else mapped.
+#[derive(Clone, Copy, Debug)]
+struct RawPointer {
+    start: *mut u8,
+    is_owned: bool,
 }
 
 /// Where the bitmap comes from.
@@ -69,15 +87,60 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     fn with_choice(size: usize, bitmap: BitmapChoice<B>) -> Self {
         Self {
             size,
-            prot: libc::PROT_READ | libc::PROT_WRITE,
             flags: None,
-            file_offset: None,
-            memfd_name: None,
-            huge_pages: None,
-            raw_pointer: None,
-            hugetlbfs_hint: None,
+            source: Source::default(),
+            placement: Placement::default(),
+            properties: Properties {
+                prot: Protection::ReadWrite.prot(),
+                is_protection_changeable: false,
+                hugetlbfs_hint: None,
+            },
             bitmap,
         }
+    }
+
+    /// Sets where the memory comes from.
+    #[must_use]
+    pub fn with_backing(mut self, backing: Backing) -> Self {
+        self.source.backing = Some(backing);
+        self
+    }
+
+    /// Sets what may be done with the memory; read and write if not called.
+    ///
+    /// Memory that cannot be written refuses writes; memory that cannot be read hands out no slice at all.
+    #[must_use]
+    pub fn with_protection(self, protection: Protection) -> Self {
+        self.with_mmap_prot(protection.prot())
+    }
+
+    /// Lets [`MmapRegion::protect`] change the protection while the region is in use.
+    ///
+    /// Each access then looks up the protection of its range, at a cost of some ten nanoseconds.
+    #[must_use]
+    pub fn with_changeable_protection(mut self) -> Self {
+        self.properties.is_protection_changeable = true;
+        self
+    }
+
+    /// Leaves out the inaccessible pages before and behind the memory.
+    ///
+    /// They make a stray pointer past either end a signal instead of a write to somebody else's memory, and cost a
+    /// system call and some address space. Memory that somebody else mapped has none.
+    #[must_use]
+    pub fn without_guard_pages(mut self) -> Self {
+        self.placement.has_guard_pages = false;
+        self
+    }
+
+    /// Sets the least alignment of the memory in this process's address space.
+    ///
+    /// With guard pages, memory of 2 MiB and more is aligned to that without being asked, and memory of huge pages to
+    /// its pages always. Memory that somebody else mapped has the alignment that it has.
+    #[must_use]
+    pub fn with_alignment(mut self, alignment: Alignment) -> Self {
+        self.placement.alignment = Some(alignment);
+        self
     }
 
     /// Sets the protection, an OR of `PROT_READ`, `PROT_WRITE` and `PROT_EXEC`; read and write if not called.
@@ -85,7 +148,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// Without `PROT_WRITE` the region refuses writes; without `PROT_READ` it hands out no slice at all.
     #[must_use]
     pub fn with_mmap_prot(mut self, prot: i32) -> Self {
-        self.prot = prot;
+        self.properties.prot = prot;
         self
     }
 
@@ -106,16 +169,30 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// block device must hold the whole mapping; other files are taken as they are.
     #[must_use]
     pub fn with_file_offset(mut self, file_offset: FileOffset) -> Self {
-        self.file_offset = Some(file_offset);
+        self.source.file_offset = Some(file_offset);
         self
     }
 
-    /// Maps a new memory file, sealed against shrinking and growing, under a name that shows in `/proc`.
+    /// Extends the file that is given if it is too short for the mapping.
+    #[must_use]
+    pub fn with_file_growth(mut self) -> Self {
+        self.source.must_grow_file = true;
+        self
+    }
+
+    /// Refuses the file that is given unless it has these seals, for instance against shrinking under the mapping.
+    #[must_use]
+    pub fn with_required_seals(mut self, seals: Seals) -> Self {
+        self.source.required_seals = Some(seals);
+        self
+    }
+
+    /// Maps a new memory file with all [`Seals`], under a name that shows in `/proc`.
     ///
-    /// [`MmapRegion::file_offset`] has the file, to be passed to other processes.
+    /// [`MmapRegion::file_offset`] has the file, to be passed to other processes. [`Backing::Memfd`] lets seals be left out.
     #[must_use]
     pub fn with_memfd(mut self, name: impl Into<String>) -> Self {
-        self.memfd_name = Some(name.into());
+        self.source.memfd_name = Some(name.into());
         self
     }
 
@@ -124,7 +201,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// The size must be a multiple of the huge page. [`with_memfd`](Self::with_memfd) may name the file.
     #[must_use]
     pub fn with_huge_pages(mut self, page_size: HugePageSize) -> Self {
-        self.huge_pages = Some(page_size);
+        self.source.huge_pages = Some(page_size);
         self
     }
 
@@ -133,7 +210,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// Files are asked themselves; this hint does not override their answer.
     #[must_use]
     pub fn with_hugetlbfs(mut self, hugetlbfs: bool) -> Self {
-        self.hugetlbfs_hint = Some(hugetlbfs);
+        self.properties.hugetlbfs_hint = Some(hugetlbfs);
         self
     }
 
@@ -150,7 +227,28 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// - a [valid guest range](guest_memory_volatile#valid-guest-range) as far as that protection lets it.
     #[must_use]
     pub unsafe fn with_raw_mmap_pointer(mut self, raw_ptr: *mut u8) -> Self {
-        self.raw_pointer = Some(raw_ptr);
+        self.source.raw_pointer = Some(RawPointer {
+            start: raw_ptr,
+            is_owned: false,
+        });
+        self
+    }
+
+    /// Takes over memory that somebody else mapped: it is unmapped when the region is dropped.
+    ///
+    /// The pointer must be aligned to a page. The flags given are only noted. If the region cannot be built, the memory
+    /// stays the caller's.
+    ///
+    /// # Safety
+    ///
+    /// As for [`with_raw_mmap_pointer`](Self::with_raw_mmap_pointer). And once the region is built, nobody else may unmap or
+    /// replace any page of the range, which must have been made by `mmap`; what else lies in its last page goes too.
+    #[must_use]
+    pub unsafe fn with_owned_mmap_pointer(mut self, raw_ptr: *mut u8) -> Self {
+        self.source.raw_pointer = Some(RawPointer {
+            start: raw_ptr,
+            is_owned: true,
+        });
         self
     }
 
@@ -165,73 +263,85 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// - [`InvalidPointer`](MmapRegionError::InvalidPointer): the raw pointer is null or not aligned;
     /// - [`InvalidOffsetLength`](MmapRegionError::InvalidOffsetLength),
     ///   [`UnalignedFileOffset`](MmapRegionError::UnalignedFileOffset),
-    ///   [`MappingPastEof`](MmapRegionError::MappingPastEof): the file does not fit;
+    ///   [`MappingPastEof`](MmapRegionError::MappingPastEof), [`FileNotOpenFor`](MmapRegionError::FileNotOpenFor),
+    ///   [`SealsMissing`](MmapRegionError::SealsMissing), [`GrowFile`](MmapRegionError::GrowFile): the file does not fit;
     /// - [`SizeNotMultipleOfHugePage`](MmapRegionError::SizeNotMultipleOfHugePage),
+    ///   [`HugePagesUnsupported`](MmapRegionError::HugePagesUnsupported),
     ///   [`HugePagePool`](MmapRegionError::HugePagePool): the huge pages do not fit;
+    /// - [`File`](MmapRegionError::File), [`SharedMemory`](MmapRegionError::SharedMemory),
+    ///   [`NotHugetlbfs`](MmapRegionError::NotHugetlbfs), [`NotDax`](MmapRegionError::NotDax),
+    ///   [`SizeNotMultiple`](MmapRegionError::SizeNotMultiple): what a [`Backing`] names cannot be had or used;
     /// - [`BitmapTooShort`](MmapRegionError::BitmapTooShort): writes would go unrecorded;
     /// - [`Mmap`](MmapRegionError::Mmap), [`FileMetadata`](MmapRegionError::FileMetadata),
     ///   [`MemoryFile`](MmapRegionError::MemoryFile), [`PageSize`](MmapRegionError::PageSize): the
     ///   operating system refused.
     pub fn build(self) -> Result<MmapRegion<B>, MmapRegionError> {
-        self.check_options()?;
-        let (mapping, prepared) = match self.raw_pointer {
+        check_size(self.size)?;
+        self.source.check(self.flags)?;
+        let prot = self.properties.prot;
+        let (mapping, prepared, bitmap) = match self.source.raw_pointer {
             Some(pointer) => {
-                // SAFETY: `with_raw_mmap_pointer` got the promise for this size and protection.
-                let mapping = unsafe { external::adopt(pointer, self.size) }?;
-                let flags = self.flags.unwrap_or(0);
-                (
-                    mapping,
-                    Prepared {
-                        flags,
-                        file: None,
-                        huge_page_size: None,
-                        page_size: base_page_size()?,
-                    },
-                )
+                // First, since the memory stays the caller's if this fails.
+                let bitmap = self.bitmap.make(self.size)?;
+                let prepared = external::describe(self.flags.unwrap_or(0))?;
+                // SAFETY: `with_raw_mmap_pointer` or the other got the promise for this size and protection.
+                let mapping =
+                    unsafe { external::adopt(pointer.start, self.size, pointer.is_owned) }?;
+                (mapping, prepared, bitmap)
             }
             None => {
-                let prepared = prepare(
-                    self.size,
-                    self.flags,
-                    self.file_offset,
-                    self.memfd_name,
-                    self.huge_pages,
-                )?;
-                (prepared.map(self.size, self.prot)?, prepared)
+                let prepared = self.source.prepare(self.size, self.flags, prot)?;
+                let mapping = prepared.map(self.size, prot, &self.placement)?;
+                (mapping, prepared, self.bitmap.make(self.size)?)
             }
         };
-        let bitmap = match self.bitmap {
-            BitmapChoice::Given(bitmap) => bitmap,
-            BitmapChoice::OfSize(with_len) => with_len(self.size),
-        };
-        if let Some(tracked) = bitmap.tracked_bytes()
-            && tracked < self.size
-        {
-            return Err(MmapRegionError::BitmapTooShort {
-                tracked,
-                size: self.size,
-            });
-        }
         // SAFETY: memory mapped above has this protection, is zeroed or a file's, and is new, so that no
-        // reference covers it; for memory of somebody else `with_raw_mmap_pointer` got the promise.
-        Ok(unsafe {
-            MmapRegion::from_parts(mapping, self.prot, prepared, self.hugetlbfs_hint, bitmap)
-        })
+        // reference covers it; for memory of somebody else the caller promised the same.
+        Ok(unsafe { MmapRegion::from_parts(mapping, prepared, self.properties, bitmap) })
     }
+}
 
-    /// Checks what does not depend on the source, and that there is one source.
-    fn check_options(&self) -> Result<(), MmapRegionError> {
-        check_size(self.size)?;
+impl<B: Bitmap> BitmapChoice<B> {
+    /// Returns the bitmap, which can record all writes to `size` bytes.
+    fn make(self, size: usize) -> Result<B, MmapRegionError> {
+        let bitmap = match self {
+            Self::Given(bitmap) => bitmap,
+            Self::OfSize(with_len) => with_len(size),
+        };
+        match bitmap.tracked_bytes() {
+            Some(tracked) if tracked < size => {
+                Err(MmapRegionError::BitmapTooShort { tracked, size })
+            }
+            _ => Ok(bitmap),
+        }
+    }
+}
+
+impl Source {
+    /// Checks that there is one source, and that the rest goes with it.
+    fn check(&self, flags: Option<i32>) -> Result<(), MmapRegionError> {
         let raw = ("a raw pointer", self.raw_pointer.is_some());
         let file = ("a file", self.file_offset.is_some());
         let memfd = ("a memfd", self.memfd_name.is_some());
         let huge_pages = ("huge pages", self.huge_pages.is_some());
+        let backing = ("a backing", self.backing.is_some());
+        let flags = ("flags of mmap", flags.is_some());
+        let no_file = ("no given file", self.file_offset.is_none());
+        let growth = ("growth of the file", self.must_grow_file);
+        let seals = ("seals of the file", self.required_seals.is_some());
         let exclusive = [
             (raw, file),
             (raw, memfd),
             (raw, huge_pages),
+            (raw, backing),
             (file, memfd),
             (file, huge_pages),
+            (file, backing),
+            (backing, memfd),
+            (backing, huge_pages),
+            (backing, flags),
+            (no_file, growth),
+            (no_file, seals),
         ];
         for ((first, has_first), (second, has_second)) in exclusive {
             if has_first && has_second {
@@ -240,23 +350,36 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
         }
         Ok(())
     }
-}
 
-/// Prepares the one source that the options name.
-fn prepare(
-    size: usize,
-    flags: Option<i32>,
-    file_offset: Option<FileOffset>,
-    memfd_name: Option<String>,
-    huge_pages: Option<HugePageSize>,
-) -> Result<Prepared, MmapRegionError> {
-    let file_offset = match (file_offset, memfd_name, huge_pages) {
-        (Some(file_offset), ..) => file_offset,
-        (None, name, Some(page_size)) => {
-            hugetlb::create(name.as_deref().unwrap_or(HUGE_PAGES_NAME), size, page_size)?
+    /// Prepares the one source that there is.
+    fn prepare(
+        self,
+        size: usize,
+        flags: Option<i32>,
+        prot: i32,
+    ) -> Result<Prepared, MmapRegionError> {
+        if let Some(backing) = self.backing {
+            return backing.prepare(size, prot);
         }
-        (None, Some(name), None) => memfd::create(&name, size, None)?,
-        (None, None, None) => return anonymous::prepare(size, flags),
-    };
-    file::prepare(file_offset, size, flags)
+        if let Some(file_offset) = self.file_offset {
+            if let Some(seals) = self.required_seals {
+                seals.check(file_offset.file())?;
+            }
+            if self.must_grow_file {
+                file::grow(&file_offset, size)?;
+            }
+            return file::prepare(file_offset, size, flags, prot);
+        }
+        let seals = Seals::ALL;
+        let (name, huge_pages) = (self.memfd_name, self.huge_pages);
+        let file_offset = match (name, huge_pages) {
+            (name, Some(page_size)) => {
+                let name = name.as_deref().unwrap_or(HUGE_PAGES_NAME);
+                hugetlb::create(name, size, page_size, seals)?
+            }
+            (Some(name), None) => memfd::create(&name, size, None, seals)?,
+            (None, None) => return anonymous::prepare(size, flags),
+        };
+        Ok(file::prepare(file_offset, size, flags, prot)?.of_kind(BackingKind::Memfd))
+    }
 }

@@ -2,8 +2,11 @@
 //! What can go wrong when memory is mapped.
 
 use std::io;
+use std::path::PathBuf;
 
 use guest_memory_core::GuestRegionCollectionError;
+
+use crate::Seals;
 
 /// Error of building one mapping. Sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,83 @@ pub enum MmapRegionError {
         operation: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// A file could not be opened, made or resized.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// What failed: open, create, resize or unlink.
+        operation: &'static str,
+        /// The file's path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A shared memory object could not be opened, made or resized.
+    #[error("cannot {operation} the shared memory object {name:?}")]
+    SharedMemory {
+        /// What failed: use the name of, open, create, resize or unlink. A valid name is a slash and up to 254
+        /// further bytes without slash and zero.
+        operation: &'static str,
+        /// The object's name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory that should be on hugetlbfs is on another file system.
+    #[error("{} is not on hugetlbfs; mount one there: mount -t hugetlbfs", path.display())]
+    NotHugetlbfs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file is no device of memory.
+    #[error("{} is no dax device", path.display())]
+    NotDax {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system has no huge pages of this size.
+    #[error(
+        "huge pages of {page_size} bytes are not supported here; supported sizes: {supported:?}"
+    )]
+    HugePagesUnsupported {
+        /// Size that was asked for.
+        page_size: usize,
+        /// Sizes that the system has.
+        supported: Vec<usize>,
+    },
+    /// Memory of this backing holds whole multiples only.
+    #[error("size of {size} bytes is no multiple of {multiple} bytes")]
+    SizeNotMultiple {
+        /// Size that was asked for.
+        size: usize,
+        /// What it should be a multiple of.
+        multiple: usize,
+    },
+    /// The descriptor was not opened for what the mapping does with it.
+    #[error("the file to map was not opened for {access}")]
+    FileNotOpenFor {
+        /// What is missing: reading (needed by every mapping) or writing (by a shared writable one).
+        access: &'static str,
+    },
+    /// The file is too short and cannot be extended.
+    #[error(
+        "cannot extend the file from {file_len} to {needed_len} bytes; seals of the file: {seals}"
+    )]
+    GrowFile {
+        /// Length of the file.
+        file_len: u64,
+        /// Length that the mapping needs.
+        needed_len: u64,
+        /// Its seals; one against growing is a reason.
+        seals: Seals,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file lacks seals that were asked for: somebody could resize it under the mapping.
+    #[error("the file to map lacks seals: {missing}")]
+    SealsMissing {
+        /// Those that are missing.
+        missing: Seals,
     },
     /// The size of a page could not be learned.
     #[error("cannot learn the size of a {kind}")]

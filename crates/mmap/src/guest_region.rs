@@ -13,9 +13,11 @@ use guest_memory_core::{
 };
 use guest_memory_volatile::VolatileSlice;
 
-use crate::error::FromRangesError;
-use crate::mapping::View;
-use crate::{MmapRegion, MmapRegionBuilder, RegionKind};
+use crate::backing::guest_memfd;
+use crate::error::{FromRangesError, MmapRegionError};
+use crate::protect::ProtectError;
+use crate::view::View;
+use crate::{MmapRegion, MmapRegionBuilder, Protection, RegionKind};
 
 /// A mapped piece of memory and the guest address where the guest sees it.
 ///
@@ -54,6 +56,7 @@ pub struct GuestRegionMmap<B = ()> {
     mapping: Arc<MmapRegion<B>>,
     kind: RegionKind,
     label: Option<Arc<str>>,
+    guest_memfd: Option<FileOffset>,
 }
 
 impl<B: Bitmap> GuestRegionMmap<B> {
@@ -77,6 +80,7 @@ impl<B: Bitmap> GuestRegionMmap<B> {
             mapping,
             kind: RegionKind::default(),
             label: None,
+            guest_memfd: None,
         })
     }
 
@@ -105,26 +109,75 @@ impl<B: Bitmap> GuestRegionMmap<B> {
         self.label.as_deref()
     }
 
+    /// Keeps a hypervisor's file beside the region, which holds what only the guest sees (guest_memfd).
+    ///
+    /// Nothing of it is mapped; the monitor gives both to the hypervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`UnalignedFileOffset`](MmapRegionError::UnalignedFileOffset), [`MappingPastEof`](MmapRegionError::MappingPastEof),
+    /// [`InvalidOffsetLength`](MmapRegionError::InvalidOffsetLength) if the file has no whole pages for all of the region;
+    /// [`FileMetadata`](MmapRegionError::FileMetadata) if it cannot be asked.
+    pub fn with_guest_memfd(self, file_offset: FileOffset) -> Result<Self, MmapRegionError> {
+        guest_memfd::check(&file_offset, self.size_bytes)?;
+        Ok(Self {
+            guest_memfd: Some(file_offset),
+            ..self
+        })
+    }
+
+    /// Returns the hypervisor's file that is kept beside the region, and where in it the region starts.
+    pub fn guest_memfd(&self) -> Option<&FileOffset> {
+        self.guest_memfd.as_ref()
+    }
+
+    /// Changes what may be done with `[offset, offset + length)`, whole pages, while nobody else has the region.
+    ///
+    /// [`MmapRegion::protect`] is for regions in use.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MmapRegion::set_protection`]; [`Fixed`](ProtectError::Fixed) if somebody else has the mapping.
+    pub fn set_protection(
+        &mut self,
+        offset: usize,
+        length: usize,
+        protection: Protection,
+    ) -> Result<(), ProtectError> {
+        let mapping = Arc::get_mut(&mut self.mapping).ok_or(ProtectError::Fixed)?;
+        let changed = mapping.set_protection(offset, length, protection);
+        self.view = mapping.view();
+        changed
+    }
+
     /// Returns the mapping, shared: it stays mapped while somebody has it.
     pub fn get_mmap(&self) -> Arc<MmapRegion<B>> {
         Arc::clone(&self.mapping)
     }
 
-    /// Says why the range has no slice.
+    /// Returns the slice that the view could not give, or says why there is none.
     ///
-    /// In a box, since an error that is returned through its address keeps the slice of the good case in memory too.
+    /// The error is in a box: one that is returned through its address keeps the slice of the good case in memory too.
     #[cold]
     #[inline(never)]
-    fn no_slice(&self, offset: MemoryRegionAddress, count: usize) -> Box<GuestMemoryError> {
+    fn looked_up_slice(
+        &self,
+        offset: MemoryRegionAddress,
+        count: usize,
+    ) -> Result<VolatileSlice<'_, BS<'_, B>>, Box<GuestMemoryError>> {
         // An offset beyond the host's addresses is as far out of bounds as the last of them.
         let host_offset = usize::try_from(offset.0).unwrap_or(usize::MAX);
-        Box::new(GuestMemoryError::Access {
-            operation: Operation::Slice,
-            address: GuestAddress(self.guest_base.0.wrapping_add(offset.0)),
-            length: count,
-            completed: 0,
-            source: self.mapping.no_slice(host_offset, count),
-        })
+        self.mapping
+            .looked_up_slice(host_offset, count)
+            .map_err(|source| {
+                Box::new(GuestMemoryError::Access {
+                    operation: Operation::Slice,
+                    address: GuestAddress(self.guest_base.0.wrapping_add(offset.0)),
+                    length: count,
+                    completed: 0,
+                    source,
+                })
+            })
     }
 }
 
@@ -205,10 +258,10 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
     ///
     /// While the slice lives nobody may write the memory: no guest, no device, no other thread.
     unsafe fn as_slice(&self) -> Option<&[u8]> {
-        if !self.view.is_readable() {
+        if !self.protection(0, self.size()).is_readable() {
             return None;
         }
-        // SAFETY: a readable view is a valid guest range: mapped, initialised, at most `isize::MAX` bytes,
+        // SAFETY: readable memory of a region is a valid guest range: mapped, initialised, at most `isize::MAX` bytes,
         // at least while `self` is borrowed, which keeps the mapping; the caller keeps writers away.
         Some(unsafe { slice::from_raw_parts(self.mapping.as_ptr(), self.mapping.size()) })
     }
@@ -219,7 +272,7 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
     ///
     /// While the slice lives nobody else may read or write the memory.
     unsafe fn as_mut_slice(&self) -> Option<&mut [u8]> {
-        if !self.view.is_writable() {
+        if !self.protection(0, self.size()).is_writable() {
             return None;
         }
         // SAFETY: as in `as_slice`; writable as just checked; the caller keeps everybody else away.
@@ -243,7 +296,10 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
             // SAFETY: by invariant 1 the view's mapping lives as long as `self` is borrowed.
             unsafe { self.view.slice(offset, count, bitmap) }
         });
-        slice.ok_or_else(|| *self.no_slice(offset, count))
+        match slice {
+            Some(slice) => Ok(slice),
+            None => self.looked_up_slice(offset, count).map_err(|error| *error),
+        }
     }
 
     /// Returns a window on the whole region, read-only if the memory is mapped without `PROT_WRITE`.

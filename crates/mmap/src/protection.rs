@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-/// What this process may do with a mapping.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+/// What this process may do with a mapping; more is greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Protection {
     /// Neither read nor write: the region hands out no slice. A hypervisor may still be given its address.

@@ -18,8 +18,10 @@ use crate::backing::Prepared;
 use crate::backing::file::BackingFile;
 use crate::error::MmapRegionError;
 use crate::extent::{Details, Extent};
-use crate::mapping::{Mapping, View};
-use crate::{MmapRegionBuilder, Protection, Sharing};
+use crate::mapping::Mapping;
+use crate::protections::Protections;
+use crate::view::View;
+use crate::{BackingKind, MmapRegionBuilder, Protection, Sharing};
 
 /// A piece of memory mapped into this process, and the bitmap that records writes to it.
 ///
@@ -48,16 +50,30 @@ use crate::{MmapRegionBuilder, Protection, Sharing};
 pub struct MmapRegion<B = ()> {
     // # Invariants
     //
-    // `view` was taken from the memory of `mapping`, which this region keeps.
-    view: View,
+    // 1. `view` is of the memory of `mapping`, which this region keeps; of no bytes if there are `protections`.
+    // 2. The memory has the protection that `protections` says, or that of `prot` where there are none.
+    pub(crate) view: View,
     bitmap: B,
-    mapping: Mapping,
-    prot: i32,
+    pub(crate) mapping: Mapping,
+    pub(crate) prot: i32,
+    pub(crate) protections: Option<Protections>,
     flags: i32,
-    page_size: usize,
+    pub(crate) page_size: usize,
+    backing: BackingKind,
     file: Option<BackingFile>,
     known_hugetlbfs: Option<bool>,
     hugetlbfs_hint: Option<bool>,
+}
+
+/// What a region is told when it is made, beside its memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Properties {
+    /// The protection, an OR of `PROT_*`.
+    pub(crate) prot: i32,
+    /// Whether it may change while the region is in use.
+    pub(crate) is_protection_changeable: bool,
+    /// Whether the memory is on hugetlbfs, where that cannot be known.
+    pub(crate) hugetlbfs_hint: Option<bool>,
 }
 
 impl<B: NewBitmap> MmapRegion<B> {
@@ -103,6 +119,8 @@ impl<B: NewBitmap> MmapRegion<B> {
 
     /// Makes a region of memory that somebody else mapped and will unmap; protection and flags describe it.
     ///
+    /// For memory that the region is to unmap see [`MmapRegionBuilder::with_owned_mmap_pointer`].
+    ///
     /// # Safety
     ///
     /// As for [`MmapRegionBuilder::with_raw_mmap_pointer`].
@@ -129,12 +147,12 @@ impl<B: Bitmap> MmapRegion<B> {
     ///
     /// # Safety
     ///
-    /// As for [`Mapping::view`].
+    /// The memory must be mapped with `prot`, be initialised, and be covered by no Rust reference but those that the
+    /// volatile crate's definition of a valid guest range admits, while the mapping lives.
     pub(crate) unsafe fn from_parts(
         mapping: Mapping,
-        prot: i32,
         prepared: Prepared,
-        hugetlbfs_hint: Option<bool>,
+        properties: Properties,
         bitmap: B,
     ) -> Self {
         let known_hugetlbfs = match &prepared.file {
@@ -142,17 +160,29 @@ impl<B: Bitmap> MmapRegion<B> {
             // Anonymous memory of huge pages lives on a hugetlbfs that only the kernel sees.
             None => prepared.huge_page_size.map(|_| true),
         };
+        let protection = Protection::from_prot(properties.prot);
+        let protections = properties
+            .is_protection_changeable
+            .then(|| Protections::uniform(mapping.len_bytes(), protection));
+        let is_accessible = protection.is_readable() && protections.is_none();
+        let len_bytes = if is_accessible {
+            mapping.len_bytes()
+        } else {
+            0
+        };
         Self {
-            // SAFETY: the caller vouches for the same.
-            view: unsafe { mapping.view(prot) },
+            // SAFETY: the caller vouches for the memory.
+            view: unsafe { View::new(mapping.start(), len_bytes, !protection.is_writable()) },
             bitmap,
             mapping,
-            prot,
+            prot: properties.prot,
+            protections,
             flags: prepared.flags,
             page_size: prepared.page_size,
+            backing: prepared.kind,
             file: prepared.file,
             known_hugetlbfs,
-            hugetlbfs_hint,
+            hugetlbfs_hint: properties.hugetlbfs_hint,
         }
     }
 
@@ -168,7 +198,9 @@ impl<B: Bitmap> MmapRegion<B> {
         self.mapping.len_bytes()
     }
 
-    /// Returns the protection, an OR of `PROT_*`.
+    /// Returns the protection, an OR of `PROT_*`; where parts have been changed, that of the rest.
+    ///
+    /// See [`protection`](Self::protection) for a part.
     pub fn prot(&self) -> i32 {
         self.prot
     }
@@ -176,6 +208,22 @@ impl<B: Bitmap> MmapRegion<B> {
     /// Returns the flags of the mapping, an OR of `MAP_*`; for a raw pointer those that the caller gave.
     pub fn flags(&self) -> i32 {
         self.flags
+    }
+
+    /// Returns what is behind the memory.
+    pub fn backing(&self) -> BackingKind {
+        self.backing
+    }
+
+    /// Says who sees what is written; for a raw pointer as far as the flags say.
+    pub fn sharing(&self) -> Sharing {
+        Sharing::from_flags(self.flags)
+    }
+
+    /// Returns the size of the pages that the kernel maps the memory by, in bytes: a huge page's for memory of huge
+    /// pages, but an ordinary page's where the kernel puts ordinary pages together by itself.
+    pub fn page_size(&self) -> usize {
+        self.page_size
     }
 
     /// Says whether the memory is unmapped when the region is dropped.
@@ -240,7 +288,7 @@ impl<B: Bitmap> MmapRegion<B> {
     pub(crate) fn extent(&self) -> Extent<'_> {
         let details = Details {
             page_size: self.page_size,
-            sharing: Sharing::from_flags(self.flags),
+            sharing: self.sharing(),
             protection: Protection::from_prot(self.prot),
             file: self
                 .file
@@ -252,10 +300,22 @@ impl<B: Bitmap> MmapRegion<B> {
         unsafe { Extent::new(self.mapping.start(), self.size(), details) }
     }
 
-    /// Says why the range has no slice.
+    /// Returns the slice that the view could not give, after a look at the protection of the range, or says why there is none.
     #[cold]
     #[inline(never)]
-    pub(crate) fn no_slice(&self, offset: usize, count: usize) -> VolatileMemoryError {
+    pub(crate) fn looked_up_slice(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> VolatileMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
+        let view = self.looked_up_view(offset, count);
+        // SAFETY: the view is of this region's mapping, which lives as long as `self` is borrowed.
+        let slice = view.and_then(|view| unsafe { view.slice(offset, count, &self.bitmap) });
+        slice.ok_or_else(|| self.no_slice(offset, count))
+    }
+
+    /// Says why the range has no slice.
+    fn no_slice(&self, offset: usize, count: usize) -> VolatileMemoryError {
         match compute_offset(offset, count) {
             Err(error) => error,
             Ok(end) if end > self.size() => VolatileMemoryError::OutOfBounds { addr: end },
@@ -287,12 +347,13 @@ impl<B: Bitmap> VolatileMemory for MmapRegion<B> {
     ) -> VolatileMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
         // SAFETY: by this type's invariant the view's mapping lives as long as `self` is borrowed.
         let slice = unsafe { self.view.slice(offset, count, &self.bitmap) };
-        slice.ok_or_else(|| self.no_slice(offset, count))
+        slice.map_or_else(|| self.looked_up_slice(offset, count), Ok)
     }
 
     /// Returns a window on everything that can be read: nothing if the memory is mapped without `PROT_READ`.
     fn as_volatile_slice(&self) -> VolatileSlice<'_, BS<'_, B>> {
+        let view = self.looked_up_view(0, self.size()).unwrap_or(self.view);
         // SAFETY: by this type's invariant the view's mapping lives as long as `self` is borrowed.
-        unsafe { self.view.whole(&self.bitmap) }
+        unsafe { view.whole(&self.bitmap) }
     }
 }

@@ -3,9 +3,19 @@
 
 use super::{Prepared, base_page_size, hugetlb};
 use crate::error::MmapRegionError;
+use crate::{BackingKind, HugePageSize, Sharing};
 
 /// Private memory for which no swap is set aside: a guest rarely touches all it is given.
 const DEFAULT_FLAGS: i32 = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+
+/// Returns the flags for memory of the given kind. Huge pages are reserved: they are scarce.
+pub(crate) fn flags(sharing: Sharing, huge_pages: Option<HugePageSize>) -> i32 {
+    let pages = match huge_pages {
+        None => libc::MAP_NORESERVE,
+        Some(page_size) => libc::MAP_HUGETLB | page_size.mmap_flag(),
+    };
+    libc::MAP_ANONYMOUS | sharing.flag() | pages
+}
 
 /// Prepares anonymous memory. The caller's flags may ask for huge pages.
 pub(crate) fn prepare(size: usize, flags: Option<i32>) -> Result<Prepared, MmapRegionError> {
@@ -20,6 +30,7 @@ pub(crate) fn prepare(size: usize, flags: Option<i32>) -> Result<Prepared, MmapR
         0 => None,
         _ => {
             let page_size = hugetlb::page_size_from_flags(flags)?;
+            hugetlb::check_supported(page_size)?;
             hugetlb::check_multiple(size, page_size)?;
             Some(page_size)
         }
@@ -28,6 +39,7 @@ pub(crate) fn prepare(size: usize, flags: Option<i32>) -> Result<Prepared, MmapR
         flags,
         file: None,
         huge_page_size,
+        kind: BackingKind::Anonymous,
         page_size: huge_page_size.map_or_else(base_page_size, Ok)?,
     })
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A file given by the caller: everything that could turn into a signal later is checked first.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -9,14 +9,7 @@ use guest_memory_core::FileOffset;
 
 use super::{Prepared, base_page_size, hugetlb};
 use crate::error::MmapRegionError;
-use crate::sys;
-
-/// Shared with whoever else maps the file.
-const SHARED_FLAGS: i32 = libc::MAP_SHARED;
-/// No swap is set aside; without effect on most file systems.
-const DEFAULT_FLAGS: i32 = SHARED_FLAGS | libc::MAP_NORESERVE;
-/// Huge pages are reserved when mapped: an empty pool is then an error and not a SIGBUS at first touch.
-const DEFAULT_HUGETLBFS_FLAGS: i32 = SHARED_FLAGS;
+use crate::{BackingKind, Seals, Sharing, sys};
 
 /// A file that holds a region's bytes.
 ///
@@ -71,11 +64,12 @@ impl FileIdentity {
     }
 }
 
-/// Prepares `size` bytes of a file.
+/// Prepares `size` bytes of a file, to be mapped with the given protection.
 pub(crate) fn prepare(
     file_offset: FileOffset,
     size: usize,
     flags: Option<i32>,
+    prot: i32,
 ) -> Result<Prepared, MmapRegionError> {
     if flags.is_some_and(|flags| flags & libc::MAP_ANONYMOUS != 0) {
         // The kernel would ignore the file.
@@ -97,7 +91,7 @@ pub(crate) fn prepare(
 
     let file = file_offset.file();
     let metadata = file.metadata().map_err(MmapRegionError::FileMetadata)?;
-    let huge_page_size = huge_page_size(&file_offset)?;
+    let huge_page_size = hugetlb::page_size_of(file)?;
     let page_size = huge_page_size.map_or_else(base_page_size, Ok)?;
     if !u64::try_from(page_size).is_ok_and(|page_size| start.is_multiple_of(page_size)) {
         return Err(MmapRegionError::UnalignedFileOffset {
@@ -118,14 +112,15 @@ pub(crate) fn prepare(
         });
     }
 
-    let default_flags = match huge_page_size {
-        Some(_) => DEFAULT_HUGETLBFS_FLAGS,
-        None => DEFAULT_FLAGS,
+    let flags = match flags {
+        Some(flags) => flags,
+        None => flags_for(&file_offset, Sharing::Shared)?,
     };
+    check_access(file, flags, prot)?;
     let identity = FileIdentity::new(file, &metadata);
     let is_hugetlbfs = huge_page_size.is_some();
     Ok(Prepared {
-        flags: flags.unwrap_or(default_flags),
+        flags,
         file: Some(BackingFile {
             file_offset,
             start: mmap_start,
@@ -134,24 +129,63 @@ pub(crate) fn prepare(
         }),
         huge_page_size,
         page_size,
+        kind: BackingKind::File,
     })
 }
 
-/// Returns the page size of a file on hugetlbfs, or nothing for a file elsewhere.
-fn huge_page_size(file_offset: &FileOffset) -> Result<Option<usize>, MmapRegionError> {
-    let answer = sys::fstatfs(file_offset.file().as_fd()).map_err(MmapRegionError::FileMetadata)?;
-    // The constant's type and sign differ between C libraries; 32 bits count.
-    let difference = i128::from(answer.f_type) ^ i128::from(libc::HUGETLBFS_MAGIC);
-    if difference & i128::from(u32::MAX) != 0 {
-        return Ok(None);
+/// Returns the flags that a file is mapped with unless the caller gives some.
+pub(crate) fn flags_for(
+    file_offset: &FileOffset,
+    sharing: Sharing,
+) -> Result<i32, MmapRegionError> {
+    let reserved = match hugetlb::page_size_of(file_offset.file())? {
+        // Huge pages are set aside when mapped: an empty pool is then an error and not a SIGBUS at first touch.
+        Some(_) => 0,
+        // No swap is set aside; without effect on most file systems.
+        None => libc::MAP_NORESERVE,
+    };
+    Ok(sharing.flag() | reserved)
+}
+
+/// Extends a file so that it holds `size` bytes from its offset on, if it is shorter.
+pub(crate) fn grow(file_offset: &FileOffset, size: usize) -> Result<(), MmapRegionError> {
+    let file = file_offset.file();
+    let end = writable_len(size)?
+        .checked_add(file_offset.start())
+        .ok_or(MmapRegionError::InvalidOffsetLength)?;
+    let metadata = file.metadata().map_err(MmapRegionError::FileMetadata)?;
+    if !metadata.file_type().is_file() || metadata.len() >= end {
+        return Ok(());
     }
-    // hugetlbfs reports its page as the block.
-    match usize::try_from(answer.f_bsize) {
-        Ok(size) if size.is_power_of_two() => Ok(Some(size)),
-        _ => Err(MmapRegionError::PageSize {
-            kind: "huge page",
-            source: std::io::Error::from_raw_os_error(libc::EINVAL),
-        }),
+    file.set_len(end)
+        .map_err(|source| MmapRegionError::GrowFile {
+            file_len: metadata.len(),
+            needed_len: end,
+            seals: Seals::of(file),
+            source,
+        })
+}
+
+/// Returns the size as a length of a file.
+pub(crate) fn writable_len(size: usize) -> Result<u64, MmapRegionError> {
+    u64::try_from(size).map_err(|_| MmapRegionError::InvalidOffsetLength)
+}
+
+/// Checks that the descriptor was opened for what the mapping does with it.
+fn check_access(file: &File, flags: i32, prot: i32) -> Result<(), MmapRegionError> {
+    let status = sys::status_flags(file.as_fd()).map_err(MmapRegionError::FileMetadata)?;
+    let (needed, has) = match status & libc::O_ACCMODE {
+        libc::O_WRONLY => ("reading", false),
+        libc::O_RDONLY => (
+            "writing",
+            Sharing::from_flags(flags) == Sharing::Private || prot & libc::PROT_WRITE == 0,
+        ),
+        _ => return Ok(()),
+    };
+    if has {
+        Ok(())
+    } else {
+        Err(MmapRegionError::FileNotOpenFor { access: needed })
     }
 }
 
@@ -175,7 +209,6 @@ fn known_len(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::os::fd::OwnedFd;
 
     fn identity(file: &File) -> FileIdentity {
@@ -238,6 +271,6 @@ mod tests {
     #[test]
     fn the_files_of_proc_are_on_no_hugetlbfs() {
         let file = File::open("/proc/self/maps").unwrap();
-        assert_eq!(huge_page_size(&FileOffset::new(file, 0)).unwrap(), None);
+        assert_eq!(hugetlb::page_size_of(&file).unwrap(), None);
     }
 }

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memory of huge pages, taken from the system's pool when it is mapped.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use guest_memory_core::FileOffset;
 use memfd::HugetlbSize;
 
-use super::memfd as memory_file;
+use super::{file, file_by_path, memfd as memory_file};
 use crate::error::MmapRegionError;
+use crate::{Seals, sys};
+
+/// How many names of files are tried that a process of the same number may have left.
+const MOST_NAMES: u32 = 100;
+/// Where sysfs has the pools, a folder for each size.
+const POOLS: &str = "/sys/kernel/mm/hugepages";
 
 /// Size of the huge pages behind a region.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum HugePageSize {
     /// 2 MiB.
@@ -30,6 +40,14 @@ impl HugePageSize {
         }
     }
 
+    /// Returns the flag that asks mmap for pages of this size, beside `MAP_HUGETLB`.
+    pub(crate) const fn mmap_flag(self) -> i32 {
+        match self {
+            Self::TwoMiB => libc::MAP_HUGE_2MB,
+            Self::OneGiB => libc::MAP_HUGE_1GB,
+        }
+    }
+
     fn for_memfd(self) -> HugetlbSize {
         match self {
             Self::TwoMiB => HugetlbSize::Huge2MB,
@@ -43,9 +61,96 @@ pub(crate) fn create(
     name: &str,
     size: usize,
     page_size: HugePageSize,
+    seals: Seals,
 ) -> Result<FileOffset, MmapRegionError> {
+    check_supported(page_size.size_bytes())?;
     check_multiple(size, page_size.size_bytes())?;
-    memory_file::create(name, size, Some(page_size.for_memfd()))
+    memory_file::create(name, size, Some(page_size.for_memfd()), seals)
+}
+
+/// Makes a file without a name in a directory on hugetlbfs. The pages are reserved when it is mapped.
+pub(crate) fn create_in(directory: &Path, size: usize) -> Result<FileOffset, MmapRegionError> {
+    let place = file_by_path::open(directory, File::options().read(true))?;
+    let Some(page_size) = page_size_of(&place)? else {
+        return Err(MmapRegionError::NotHugetlbfs {
+            path: directory.to_owned(),
+        });
+    };
+    check_multiple(size, page_size)?;
+    let failed = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| MmapRegionError::File {
+            operation,
+            path,
+            source,
+        }
+    };
+    // A name that nobody else in this process has; another process may have had the same number.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let mut tries = 0..MOST_NAMES;
+    let (path, file) = loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("guest-memory-{}-{number}", std::process::id()));
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        match options {
+            Ok(file) => break (path, file),
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && tries.next().is_some() => {}
+            Err(error) => return Err(failed("create", &path)(error)),
+        }
+    };
+    fs::remove_file(&path).map_err(failed("unlink", &path))?;
+    file.set_len(file::writable_len(size)?)
+        .map_err(failed("resize", &path))?;
+    Ok(FileOffset::new(file, 0))
+}
+
+/// Returns the page size of a file on hugetlbfs, or nothing for a file elsewhere.
+pub(crate) fn page_size_of(file: &File) -> Result<Option<usize>, MmapRegionError> {
+    let answer = sys::fstatfs(file.as_fd()).map_err(MmapRegionError::FileMetadata)?;
+    // The constant's type and sign differ between C libraries; 32 bits count.
+    let difference = i128::from(answer.f_type) ^ i128::from(libc::HUGETLBFS_MAGIC);
+    if difference & i128::from(u32::MAX) != 0 {
+        return Ok(None);
+    }
+    // hugetlbfs reports its page as the block.
+    match usize::try_from(answer.f_bsize) {
+        Ok(size) if size.is_power_of_two() => Ok(Some(size)),
+        _ => Err(MmapRegionError::PageSize {
+            kind: "huge page",
+            source: io::Error::from_raw_os_error(libc::EINVAL),
+        }),
+    }
+}
+
+/// Checks that the system has pages of this size at all, be the pool empty or not.
+pub(crate) fn check_supported(page_size: usize) -> Result<(), MmapRegionError> {
+    let Ok(folder) = fs::read_dir(POOLS) else {
+        // Without sysfs the kernel has the last word.
+        return Ok(());
+    };
+    let mut supported: Vec<usize> = folder
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let kib = name
+                .to_str()?
+                .strip_prefix("hugepages-")?
+                .strip_suffix("kB")?;
+            kib.parse::<usize>().ok()?.checked_mul(1024)
+        })
+        .collect();
+    if supported.contains(&page_size) {
+        return Ok(());
+    }
+    supported.sort_unstable();
+    Err(MmapRegionError::HugePagesUnsupported {
+        page_size,
+        supported,
+    })
 }
 
 /// Checks that `size` is whole huge pages.
@@ -102,8 +207,8 @@ pub(crate) fn explain(error: MmapRegionError, size: usize, page_size: usize) -> 
 }
 
 /// Returns how many pages of the pool are neither in use nor promised to a mapping.
-fn free_pages(page_size: usize) -> io::Result<usize> {
-    let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page_size >> 10);
+pub(crate) fn free_pages(page_size: usize) -> io::Result<usize> {
+    let folder = format!("{POOLS}/hugepages-{}kB", page_size >> 10);
     let count = |name| {
         let text = fs::read_to_string(format!("{folder}/{name}"))?;
         text.trim().parse::<usize>().map_err(io::Error::other)

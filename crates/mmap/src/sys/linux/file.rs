@@ -2,9 +2,11 @@
 //! What a file is, and how long.
 #![expect(unsafe_code, reason = "calls the C library")]
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
 /// Request that asks a block device for its size in bytes, from `linux/fs.h`.
 const BLKGETSIZE64: libc::Ioctl = libc::_IOR::<usize>(0x12, 114);
@@ -38,10 +40,56 @@ pub(crate) fn block_device_len(file: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
+/// Returns the seals of a memory file, an OR of `F_SEAL_*`.
+///
+/// See [fcntl(2)](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_GET_SEALS`. `EINVAL` for files that have none.
+pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
+    fcntl(file, libc::F_GET_SEALS)
+}
+
+/// Returns what the file was opened for, an OR of `O_*`.
+///
+/// See [fcntl(2)](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_GETFL`.
+pub(crate) fn status_flags(file: BorrowedFd<'_>) -> io::Result<i32> {
+    fcntl(file, libc::F_GETFL)
+}
+
+/// Asks `fcntl` a question without an argument.
+fn fcntl(file: BorrowedFd<'_>, question: i32) -> io::Result<i32> {
+    // SAFETY: the descriptor is open while it is borrowed; the questions asked here take no argument and change nothing.
+    match unsafe { libc::fcntl(file.as_raw_fd(), question) } {
+        -1 => Err(io::Error::last_os_error()),
+        answer => Ok(answer),
+    }
+}
+
+/// Opens or makes a shared memory object, closed on exec; a new one is for this user alone.
+///
+/// See [shm_open(3)](https://man7.org/linux/man-pages/man3/shm_open.3.html).
+pub(crate) fn shm_open(name: &CStr, flags: i32) -> io::Result<File> {
+    let mode: libc::mode_t = 0o600;
+    // SAFETY: the name is a string with its end, and lives through the call.
+    match unsafe { libc::shm_open(name.as_ptr(), flags | libc::O_CLOEXEC, mode) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: a new descriptor that nobody else has.
+        descriptor => Ok(unsafe { File::from_raw_fd(descriptor) }),
+    }
+}
+
+/// Takes the name of a shared memory object away.
+///
+/// See [shm_unlink(3)](https://man7.org/linux/man-pages/man3/shm_open.3.html).
+pub(crate) fn shm_unlink(name: &CStr) -> io::Result<()> {
+    // SAFETY: the name is a string with its end, and lives through the call.
+    match unsafe { libc::shm_unlink(name.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::os::fd::AsFd;
 
     #[test]

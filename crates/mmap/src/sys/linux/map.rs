@@ -31,13 +31,112 @@ pub(crate) unsafe fn mmap(
     NonNull::new(start.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
+/// Maps `len_bytes` bytes at an address, if nothing is mapped there.
+///
+/// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html), `MAP_FIXED_NOREPLACE`. `EEXIST` if something is there.
+///
+/// # Safety
+///
+/// `flags` must not hold `MAP_FIXED`.
+pub(crate) unsafe fn mmap_at(
+    start: NonNull<u8>,
+    len_bytes: usize,
+    prot: i32,
+    flags: i32,
+    file: Option<BorrowedFd<'_>>,
+    offset: libc::off64_t,
+) -> io::Result<NonNull<u8>> {
+    let fd = file.map_or(-1, |file| file.as_raw_fd());
+    let flags = flags | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: this flag lets the kernel use the address only if nothing is mapped there, and the caller rules out the one
+    // that replaces, so no existing object changes; every other argument is checked by the kernel.
+    let mapped = unsafe { libc::mmap64(start.as_ptr().cast(), len_bytes, prot, flags, fd, offset) };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if mapped != start.as_ptr().cast() {
+        // Linux before 4.17 takes the address for a hint.
+        // SAFETY: mapped by the call above and known to nobody else.
+        unsafe { libc::munmap(mapped, len_bytes) };
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    Ok(start)
+}
+
+/// Maps `len_bytes` bytes without a file at an address in place of what is mapped there.
+///
+/// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html), `MAP_FIXED`.
+///
+/// # Safety
+///
+/// All of the range must belong to the caller, and nothing may use what is mapped there any more.
+pub(crate) unsafe fn mmap_over(
+    start: NonNull<u8>,
+    len_bytes: usize,
+    prot: i32,
+    flags: i32,
+) -> io::Result<()> {
+    let flags = flags | libc::MAP_FIXED;
+    // SAFETY: the caller owns the range and nobody uses what is replaced.
+    let mapped = unsafe { libc::mmap64(start.as_ptr().cast(), len_bytes, prot, flags, -1, 0) };
+    match mapped {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the mapping of `[from, from + len_bytes)` to another address, in place of what is mapped there.
+///
+/// See [mremap(2)](https://man7.org/linux/man-pages/man2/mremap.2.html), `MREMAP_FIXED`. After an error the mapping is where it
+/// was, and what was mapped at the other address may be gone.
+///
+/// # Safety
+///
+/// Both ranges must belong to the caller and not overlap, and nothing may use what is mapped in either.
+pub(crate) unsafe fn mremap_over(
+    from: NonNull<u8>,
+    len_bytes: usize,
+    to: NonNull<u8>,
+) -> io::Result<()> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller owns both ranges and nobody uses them.
+    let moved = unsafe {
+        libc::mremap(
+            from.as_ptr().cast(),
+            len_bytes,
+            len_bytes,
+            flags,
+            to.as_ptr(),
+        )
+    };
+    match moved {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Changes the protection of `[start, start + len_bytes)`.
+///
+/// See [mprotect(2)](https://man7.org/linux/man-pages/man2/mprotect.2.html).
+///
+/// # Safety
+///
+/// The range must belong to the caller, and nothing may rely on a protection that is taken away.
+pub(crate) unsafe fn mprotect(start: NonNull<u8>, len_bytes: usize, prot: i32) -> io::Result<()> {
+    // SAFETY: the caller owns the range and vouches for its users.
+    match unsafe { libc::mprotect(start.as_ptr().cast(), len_bytes, prot) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Unmaps `[start, start + len_bytes)`.
 ///
 /// See [munmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
 ///
 /// # Safety
 ///
-/// The range must be one whole mapping that [`mmap`] made, and nothing may use its bytes any more.
+/// All of the range must belong to the caller, and nothing may use its bytes any more.
 pub(crate) unsafe fn munmap(start: NonNull<u8>, len_bytes: usize) -> io::Result<()> {
     // SAFETY: the caller owns the range and nobody uses it any more.
     match unsafe { libc::munmap(start.as_ptr().cast(), len_bytes) } {

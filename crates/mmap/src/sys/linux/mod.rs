@@ -4,5 +4,5 @@
 mod file;
 mod map;
 
-pub(crate) use file::{block_device_len, fstatfs};
-pub(crate) use map::{mmap, munmap, page_size};
+pub(crate) use file::{block_device_len, fstatfs, seals, shm_open, shm_unlink, status_flags};
+pub(crate) use map::{mmap, mmap_at, mmap_over, mprotect, mremap_over, munmap, page_size};
