@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Huge pages: the pool is one for the whole system, so these tests take turns and put it back.
-
-use std::env;
-use std::fs::{self, File};
-use std::path::PathBuf;
+//! Huge pages come from the system's pool, and what the pool cannot give is an error.
 
 use guest_memory_core::{FileOffset, GuestAddress, GuestMemoryRegion};
 use guest_memory_mmap::{
@@ -13,83 +9,9 @@ use guest_memory_volatile::VolatileMemory;
 
 use crate::backings::assert_round_trip;
 use crate::files::errno;
+use crate::pool::{TWO_MIB, pool_or_skip};
 
-const TWO_MIB: usize = 2 << 20;
 const ANONYMOUS: i32 = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_HUGETLB;
-
-/// The system's pool of pages of one size, ours alone among the tests that do the same.
-struct Pool {
-    folder: PathBuf,
-    before: usize,
-    _turn: File,
-}
-
-impl Pool {
-    /// Waits for its turn, then sees to `free` pages that nobody uses.
-    fn with_free(page_size: usize, free: usize) -> Result<Self, String> {
-        let lock = env::temp_dir().join("guest-memory-huge-page-pool.lock");
-        let turn = File::create(lock).and_then(|file| file.lock().map(|()| file));
-        let turn = turn.map_err(|error| format!("no lock for the pool: {error}"))?;
-        let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page_size / 1024);
-        let mut pool = Self {
-            folder: folder.into(),
-            before: 0,
-            _turn: turn,
-        };
-        pool.before = pool.count("nr_hugepages")?;
-        let missing = free.saturating_sub(pool.free()?);
-        if missing > 0 {
-            pool.resize(pool.before + missing)?;
-        }
-        match pool.free()? {
-            enough if enough >= free => Ok(pool),
-            _ => Err(format!(
-                "the system has no {free} huge pages of {page_size} bytes to spare"
-            )),
-        }
-    }
-
-    fn count(&self, name: &str) -> Result<usize, String> {
-        let text = fs::read_to_string(self.folder.join(name)).map_err(|error| error.to_string())?;
-        text.trim()
-            .parse()
-            .map_err(|error| format!("{name}: {error}"))
-    }
-
-    /// Returns how many pages are neither used nor reserved.
-    fn free(&self) -> Result<usize, String> {
-        Ok(self
-            .count("free_hugepages")?
-            .saturating_sub(self.count("resv_hugepages")?))
-    }
-
-    fn resize(&self, pages: usize) -> Result<(), String> {
-        let path = self.folder.join("nr_hugepages");
-        fs::write(path, pages.to_string())
-            .map_err(|error| format!("cannot resize the pool: {error}"))
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let Err(error) = self.resize(self.before) {
-            println!("{error}");
-        }
-    }
-}
-
-/// Takes the pool or says why the test cannot run.
-macro_rules! pool_or_skip {
-    ($page_size:expr, $free:expr) => {
-        match Pool::with_free($page_size, $free) {
-            Ok(pool) => pool,
-            Err(reason) => {
-                println!("skipped: {reason}");
-                return;
-            }
-        }
-    };
-}
 
 fn huge(pages: usize) -> MmapRegionBuilder {
     MmapRegionBuilder::new(pages * TWO_MIB).with_huge_pages(HugePageSize::TwoMiB)
