@@ -10,7 +10,9 @@ use crate::error::MmapRegionError;
 use crate::mapping::check_size;
 use crate::placement::Placement;
 use crate::region::Properties;
-use crate::{Alignment, Backing, BackingKind, HugePageSize, MmapRegion, Protection, Seals};
+use crate::{
+    Alignment, Backing, BackingKind, HugePageSize, MmapRegion, Policies, Protection, Seals,
+};
 
 /// Name of the memory file behind huge pages when the caller gives none.
 const HUGE_PAGES_NAME: &str = "guest-memory";
@@ -38,6 +40,7 @@ pub struct MmapRegionBuilder<B = ()> {
     flags: Option<i32>,
     source: Source,
     placement: Placement,
+    policies: Policies,
     properties: Properties,
     bitmap: BitmapChoice<B>,
 }
@@ -90,6 +93,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
             flags: None,
             source: Source::default(),
             placement: Placement::default(),
+            policies: Policies::new(),
             properties: Properties {
                 prot: Protection::ReadWrite.prot(),
                 is_protection_changeable: false,
@@ -120,6 +124,15 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     #[must_use]
     pub fn with_changeable_protection(mut self) -> Self {
         self.properties.is_protection_changeable = true;
+        self
+    }
+
+    /// Sets how the system is to treat the memory.
+    ///
+    /// What became of each policy is in the region's [report](MmapRegion::policies).
+    #[must_use]
+    pub fn with_policies(mut self, policies: Policies) -> Self {
+        self.policies = policies;
         self
     }
 
@@ -275,7 +288,15 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// - [`Mmap`](MmapRegionError::Mmap), [`FileMetadata`](MmapRegionError::FileMetadata),
     ///   [`MemoryFile`](MmapRegionError::MemoryFile), [`PageSize`](MmapRegionError::PageSize): the
     ///   operating system refused.
-    pub fn build(self) -> Result<MmapRegion<B>, MmapRegionError> {
+    pub fn build(mut self) -> Result<MmapRegion<B>, MmapRegionError> {
+        let policies = std::mem::take(&mut self.policies);
+        let mut region = self.map()?;
+        region.apply_before_population(&policies)?;
+        region.apply_after_population(&policies)?;
+        Ok(region)
+    }
+
+    fn map(self) -> Result<MmapRegion<B>, MmapRegionError> {
         check_size(self.size)?;
         self.source.check(self.flags)?;
         let prot = self.properties.prot;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use guest_memory_core::GuestRegionCollectionError;
 
-use crate::Seals;
+use crate::{PolicyError, Seals};
 
 /// Error of building one mapping. Sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +187,9 @@ pub enum MmapRegionError {
         /// Those that are missing.
         missing: Seals,
     },
+    /// A policy that is required does not hold.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The size of a page could not be learned.
     #[error("cannot learn the size of a {kind}")]
     PageSize {

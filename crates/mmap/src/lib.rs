@@ -61,7 +61,9 @@
 //!
 //! # Features
 //!
-//! None. Linux only.
+//! * `serde`: policies and reports can be serialised; without it they are plain values.
+//!
+//! Linux only.
 
 #![cfg_attr(
     not(test),
@@ -76,6 +78,7 @@ mod guest_memory;
 mod guest_region;
 mod mapping;
 mod placement;
+mod policy;
 mod protect;
 mod protection;
 mod protections;
@@ -96,6 +99,11 @@ pub use error::{FromRangesError, MmapRegionError};
 pub use guest_memory::GuestMemoryMmap;
 pub use guest_region::GuestRegionMmap;
 pub use placement::Alignment;
+pub use policy::{
+    Asked, CoreDump, Locking, MemoryName, MemoryNameError, Need, NumaNode, NumaNodes,
+    NumaNodesError, NumaPolicy, OnFork, Outcome, PageMerging, Policies, PolicyEntry, PolicyError,
+    PolicyKind, PolicyReport, Refusal, TransparentHugePages,
+};
 pub use protect::ProtectError;
 pub use protection::Protection;
 pub use region::MmapRegion;

@@ -6,6 +6,7 @@
 )]
 
 use std::marker::PhantomData;
+use std::mem;
 use std::os::fd::AsFd;
 
 use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
@@ -21,7 +22,10 @@ use crate::extent::{Details, Extent};
 use crate::mapping::Mapping;
 use crate::protections::Protections;
 use crate::view::View;
-use crate::{BackingKind, MmapRegionBuilder, Protection, Sharing};
+use crate::{
+    BackingKind, MmapRegionBuilder, Policies, PolicyError, PolicyReport, Protection, Sharing,
+    policy,
+};
 
 /// A piece of memory mapped into this process, and the bitmap that records writes to it.
 ///
@@ -63,6 +67,7 @@ pub struct MmapRegion<B = ()> {
     file: Option<BackingFile>,
     known_hugetlbfs: Option<bool>,
     hugetlbfs_hint: Option<bool>,
+    policies: PolicyReport,
 }
 
 /// What a region is told when it is made, beside its memory.
@@ -183,7 +188,30 @@ impl<B: Bitmap> MmapRegion<B> {
             file: prepared.file,
             known_hugetlbfs,
             hugetlbfs_hint: properties.hugetlbfs_hint,
+            policies: PolicyReport::default(),
         }
+    }
+
+    /// Applies what must stand before the first page is there.
+    pub(crate) fn apply_before_population(
+        &mut self,
+        policies: &Policies,
+    ) -> Result<(), PolicyError> {
+        let mut report = mem::take(&mut self.policies);
+        let applied = policy::apply_before_population(policies, self.extent(), &mut report);
+        self.policies = report;
+        applied
+    }
+
+    /// Applies what is about pages that are there.
+    pub(crate) fn apply_after_population(
+        &mut self,
+        policies: &Policies,
+    ) -> Result<(), PolicyError> {
+        let mut report = mem::take(&mut self.policies);
+        let applied = policy::apply_after_population(policies, self.extent(), &mut report);
+        self.policies = report;
+        applied
     }
 
     /// Returns the host address of the first byte.
@@ -224,6 +252,11 @@ impl<B: Bitmap> MmapRegion<B> {
     /// pages, but an ordinary page's where the kernel puts ordinary pages together by itself.
     pub fn page_size(&self) -> usize {
         self.page_size
+    }
+
+    /// Returns what became of the policies that were asked for when the region was built.
+    pub fn policies(&self) -> &PolicyReport {
+        &self.policies
     }
 
     /// Says whether the memory is unmapped when the region is dropped.
