@@ -189,7 +189,7 @@ pub enum MmapRegionError {
     },
     /// A policy that is required does not hold.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(Box<PolicyError>),
     /// The size of a page could not be learned.
     #[error("cannot learn the size of a {kind}")]
     PageSize {
@@ -198,6 +198,12 @@ pub enum MmapRegionError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl From<PolicyError> for MmapRegionError {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(Box::new(error))
+    }
 }
 
 /// Error of building a guest memory from ranges.

@@ -72,8 +72,10 @@
 
 mod backing;
 mod builder;
+mod bytes_text;
 mod error;
 mod extent;
+mod guest_builder;
 mod guest_memory;
 mod guest_region;
 mod mapping;
@@ -96,9 +98,12 @@ pub use backing::seals::Seals;
 pub use backing::shm::ShmObject;
 pub use builder::MmapRegionBuilder;
 pub use error::{FromRangesError, MmapRegionError};
+pub use guest_builder::{
+    GuestMemoryBuildError, GuestMemoryBuilder, GuestMemoryPlan, PlanStep, RegionProblem, RegionSpec,
+};
 pub use guest_memory::GuestMemoryMmap;
 pub use guest_region::GuestRegionMmap;
-pub use placement::Alignment;
+pub use placement::{Alignment, AlignmentError};
 pub use policy::{
     Asked, CoreDump, Locking, MemoryName, MemoryNameError, Need, NumaNode, NumaNodes,
     NumaNodesError, NumaPolicy, OnFork, Outcome, PageMerging, Policies, PolicyEntry, PolicyError,

@@ -11,6 +11,11 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Alignment of a mapping in this process's address space: a power of two, in bytes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "usize", into = "usize")
+)]
 pub struct Alignment(usize);
 
 impl Alignment {
@@ -33,6 +38,25 @@ impl Alignment {
     #[must_use]
     pub const fn bytes(self) -> usize {
         self.0
+    }
+}
+
+impl From<Alignment> for usize {
+    fn from(alignment: Alignment) -> usize {
+        alignment.0
+    }
+}
+
+/// Error of making an [`Alignment`] of a number that is no power of two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} is no power of two")]
+pub struct AlignmentError(usize);
+
+impl TryFrom<usize> for Alignment {
+    type Error = AlignmentError;
+
+    fn try_from(bytes: usize) -> Result<Self, AlignmentError> {
+        Self::new(bytes).ok_or(AlignmentError(bytes))
     }
 }
 

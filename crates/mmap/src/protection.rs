@@ -5,7 +5,11 @@ use std::fmt;
 
 /// What this process may do with a mapping; more is greater.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 #[non_exhaustive]
 pub enum Protection {
     /// Neither read nor write: the region hands out no slice. A hypervisor may still be given its address.

@@ -6,6 +6,11 @@ use std::fmt;
 /// What a guest's region is for. It is a note to the monitor: the library treats all alike, and what may be written is
 /// up to the mapping's protection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 #[non_exhaustive]
 pub enum RegionKind {
     /// Memory of the guest's, which a firmware tells it of.

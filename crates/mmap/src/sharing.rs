@@ -5,7 +5,11 @@ use std::fmt;
 
 /// Who sees what is written to a mapping.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Sharing {
     /// This process alone. Of a file it is a copy on write; after a fork parent and child have a copy each.
     #[default]

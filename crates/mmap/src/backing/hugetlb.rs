@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memory of huge pages, taken from the system's pool when it is mapped.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -25,9 +26,20 @@ const POOLS: &str = "/sys/kernel/mm/hugepages";
 #[non_exhaustive]
 pub enum HugePageSize {
     /// 2 MiB.
+    #[cfg_attr(feature = "serde", serde(rename = "2MiB"))]
     TwoMiB,
     /// 1 GiB.
+    #[cfg_attr(feature = "serde", serde(rename = "1GiB"))]
     OneGiB,
+}
+
+impl fmt::Display for HugePageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TwoMiB => "2 MiB",
+            Self::OneGiB => "1 GiB",
+        })
+    }
 }
 
 impl HugePageSize {

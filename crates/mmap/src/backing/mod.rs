@@ -8,6 +8,7 @@ pub(crate) mod file;
 pub(crate) mod file_by_path;
 pub(crate) mod guest_memfd;
 pub(crate) mod hugetlb;
+mod inspect;
 pub(crate) mod kind;
 pub(crate) mod memfd;
 pub(crate) mod seals;

@@ -6,6 +6,7 @@
 
 mod core_dump;
 mod huge_pages;
+mod inspect;
 mod locking;
 mod memory;
 mod merging;

@@ -49,12 +49,22 @@ impl Policy for NumaPolicy {
             Self::Interleave(nodes) => (NodeMode::Interleave, nodes.clone(), Placement::Strict),
             Self::Local => (NodeMode::Local, NumaNodes::default(), Placement::Lenient),
         };
-        if mode != NodeMode::Local {
-            let available = Available::read()
-                .map_err(|error| Refusal::kernel(&error, "a kernel with NUMA lists its nodes"))?;
-            available.check(&nodes)?;
-        }
+        self.check_nodes()?;
         sys::place(extent, mode, &mask(&nodes), placement).map_err(|error| explain(&error))
+    }
+}
+
+impl NumaPolicy {
+    /// Checks that there is memory on the nodes, and that this thread may use it.
+    pub(super) fn check_nodes(&self) -> Result<(), Refusal> {
+        let nodes = match self {
+            Self::Bind(nodes) | Self::Interleave(nodes) => nodes,
+            Self::Preferred(node) => &(*node).into(),
+            Self::Local => return Ok(()),
+        };
+        let available = Available::read()
+            .map_err(|error| Refusal::kernel(&error, "a kernel with NUMA lists its nodes"))?;
+        available.check(nodes)
     }
 }
 
