@@ -186,6 +186,13 @@ impl Available {
         })
     }
 
+    /// Returns those that memory can come from.
+    #[cfg(test)]
+    pub(super) fn usable(&self) -> NumaNodes {
+        let is_usable = |node: &NumaNode| self.check(&(*node).into()).is_ok();
+        self.online.iter().filter(is_usable).collect()
+    }
+
     /// Checks that memory can come from each of the nodes, and that there is one.
     ///
     /// The kernel would leave out those that it cannot use, without a word as long as one is left.

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The limit of locked memory: in a process of its own, since it can only be lowered for a whole process.
+
+use std::env;
+use std::error::Error as _;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::*;
+
+/// In the environment of the process with a limit: the limit in bytes.
+const LIMIT: &str = "GUEST_MEMORY_TEST_LOCK_LIMIT";
+/// Lets a process lock without limit, from `linux/capability.h`.
+const CAP_IPC_LOCK: libc::c_ulong = 14;
+
+#[test]
+fn a_lock_past_the_limit_is_refused_with_the_limit() {
+    if let Ok(limit) = env::var(LIMIT) {
+        return locks_up_to(limit.parse().unwrap());
+    }
+    for limit in [0, 64 << 10] {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", &name_of_this_test(), "--nocapture"]);
+        child.env(LIMIT, limit.to_string());
+        // SAFETY: the function makes two system calls and touches nothing that another thread may have locked.
+        unsafe { child.pre_exec(move || limit_locks(limit)) };
+        let output = child.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(&format!("limited to {limit}")), "{text}");
+    }
+}
+
+fn name_of_this_test() -> String {
+    let module = module_path!().split_once("::").unwrap().1;
+    format!("{module}::a_lock_past_the_limit_is_refused_with_the_limit")
+}
+
+/// Sets the limit, and drops the right to ignore it from what the program to come can have.
+fn limit_locks(limit_bytes: libc::rlim_t) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: limit_bytes,
+        rlim_max: limit_bytes,
+    };
+    // SAFETY: reads the structure.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Who may not drop it has not got it: the result does not matter.
+    // SAFETY: takes integers.
+    unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK) };
+    Ok(())
+}
+
+/// What the process with the limit does.
+fn locks_up_to(limit: usize) {
+    println!("limited to {limit}");
+    let region = anonymous(MIB);
+    for locking in [Locking::Now, Locking::OnFault] {
+        let required = Policies::new().locking(locking, Need::Required);
+        let error = apply(&required, &region).unwrap_err();
+        let errno = match limit {
+            0 => libc::EPERM,
+            _ => libc::ENOMEM,
+        };
+        let expected = Refusal::LockLimit {
+            errno,
+            locked_bytes: 0,
+            limit_bytes: limit,
+        };
+        assert_eq!(error.refusal, expected);
+        let cause = error.source().unwrap().downcast_ref::<io::Error>();
+        assert_eq!(cause.unwrap().raw_os_error(), Some(errno));
+        let message = format!(
+            "policy locking {locking} for 1048576 bytes at {:#x}: without CAP_IPC_LOCK the limit \
+             (RLIMIT_MEMLOCK) is {limit} bytes, 0 are locked already",
+            region.as_ptr().addr()
+        );
+        assert_eq!(error.to_string(), message);
+        assert!(!smaps(&region).has("lo"));
+
+        let wished = Policies::new().locking(locking, Need::Wished);
+        let report = apply(&wished, &region).unwrap();
+        assert_eq!(
+            report.outcome(PolicyKind::Locking),
+            &Outcome::Refused(expected)
+        );
+    }
+    if limit > 0 {
+        let small = anonymous(limit);
+        let required = Policies::new().locking(Locking::Now, Need::Required);
+        apply(&required, &small).unwrap();
+        assert!(smaps(&small).has("lo"));
+        // What is locked counts: now not one page more.
+        let error = apply(&required, &anonymous(BIG_PAGE)).unwrap_err();
+        let used_up = Refusal::LockLimit {
+            errno: libc::ENOMEM,
+            locked_bytes: limit,
+            limit_bytes: limit,
+        };
+        assert_eq!(error.refusal, used_up);
+    }
+}
