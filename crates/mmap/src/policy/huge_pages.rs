@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::memory::Memory;
+use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::extent::Extent;
 use crate::sys::{self, Advice};
@@ -18,9 +18,9 @@ const ATTEMPTS: u32 = 4;
 
 /// Whether the kernel uses transparent huge pages.
 ///
-/// They are no pages from the pool: memory of those is refused. What the system's settings switch off for this kind of
-/// memory, so that the advice would have no effect, is refused as well. Memory files have a setting of
-/// their own, `shmem_enabled`, which many systems leave at `never`; collapsing works regardless.
+/// They are no pages from the pool: memory of those is refused. What the settings of the system or the process switch off
+/// for this kind of memory, so that the advice would have no effect, is refused as well. Memory files have a
+/// setting of their own, `shmem_enabled`, which many systems leave at `never`; collapsing works regardless of it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -47,19 +47,29 @@ impl Policy for TransparentHugePages {
     const KIND: PolicyKind = PolicyKind::HugePages;
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
-        let memory = Memory::of(extent)?;
-        if memory == Memory::HugePages {
+        let source = PageSource::of(extent)?;
+        if source == PageSource::HugePages {
             return Err(Refusal::MemoryOfHugePages);
         }
-        match self {
+        let result = match self {
             Self::Advise => {
-                check_enabled(memory, Path::new(SETTINGS))?;
+                check_process()?;
+                check_enabled(source, Path::new(SETTINGS))?;
                 sys::advise(extent, Advice::HugePage)
             }
             Self::Never => sys::advise(extent, Advice::NoHugePage),
-            Self::Collapse => collapse(extent),
+            Self::Collapse => {
+                check_process()?;
+                collapse(extent)
+            }
+        };
+        match result {
+            // A kernel that does not know the advice has no such pages.
+            Err(error) if *self == Self::Never && error.raw_os_error() == Some(libc::EINVAL) => {
+                Ok(())
+            }
+            result => result.map_err(|error| self.explain(&error)),
         }
-        .map_err(|error| self.explain(&error))
     }
 }
 
@@ -100,16 +110,28 @@ fn collapse(extent: Extent<'_>) -> io::Result<()> {
     result
 }
 
+/// Checks that the process, or whoever started it, has not ruled them out.
+fn check_process() -> Result<(), Refusal> {
+    // A kernel that cannot tell has no way to rule them out.
+    match sys::process_has_no_huge_pages() {
+        Ok(true) => Err(Refusal::HugePagesDisabled {
+            setting: "PR_SET_THP_DISABLE of this process".into(),
+            value: "1".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that the settings in the folder give huge pages of some size to memory of this kind that asks for them.
-fn check_enabled(memory: Memory, folder: &Path) -> Result<(), Refusal> {
-    let (name, on_request): (_, &[&str]) = match memory {
-        Memory::Anonymous => ("enabled", &["always", "madvise"]),
-        Memory::MemoryFile => (
+fn check_enabled(source: PageSource, folder: &Path) -> Result<(), Refusal> {
+    let (name, on_request): (_, &[&str]) = match source {
+        PageSource::Anonymous => ("enabled", &["always", "madvise"]),
+        PageSource::MemoryFile => (
             "shmem_enabled",
             &["always", "within_size", "advise", "force"],
         ),
         // Whoever mounted the tmpfs decided; files follow their file system.
-        Memory::Tmpfs | Memory::File | Memory::HugePages => return Ok(()),
+        PageSource::Tmpfs | PageSource::File | PageSource::HugePages => return Ok(()),
     };
     let unreadable =
         |error: io::Error| Refusal::kernel(&error, "needs a kernel with transparent huge pages");
@@ -162,7 +184,7 @@ mod tests {
     use super::*;
 
     /// Settings as a kernel has them: one for all, and one each for two sizes if there are such.
-    fn disabled(memory: Memory, global: &str, by_size: Option<[&str; 2]>) -> bool {
+    fn disabled(source: PageSource, global: &str, by_size: Option<[&str; 2]>) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, value: &str| {
             fs::write(
@@ -182,7 +204,7 @@ mod tests {
                 write(&format!("{size}/{name}"), value);
             }
         }
-        match check_enabled(memory, folder.path()) {
+        match check_enabled(source, folder.path()) {
             Ok(()) => false,
             Err(Refusal::HugePagesDisabled { value, .. }) => {
                 assert_eq!(value, global);
@@ -195,50 +217,65 @@ mod tests {
     #[test]
     fn advice_counts_where_some_size_is_given_on_request() {
         let table = [
-            (Memory::Anonymous, "madvise", None, false),
-            (Memory::Anonymous, "always", None, false),
-            (Memory::Anonymous, "never", None, true),
+            (PageSource::Anonymous, "madvise", None, false),
+            (PageSource::Anonymous, "always", None, false),
+            (PageSource::Anonymous, "never", None, true),
             (
-                Memory::Anonymous,
+                PageSource::Anonymous,
                 "madvise",
                 Some(["never", "inherit"]),
                 false,
             ),
-            (Memory::Anonymous, "madvise", Some(["never", "never"]), true),
             (
-                Memory::Anonymous,
+                PageSource::Anonymous,
+                "madvise",
+                Some(["never", "never"]),
+                true,
+            ),
+            (
+                PageSource::Anonymous,
                 "never",
                 Some(["inherit", "inherit"]),
                 true,
             ),
             (
-                Memory::Anonymous,
+                PageSource::Anonymous,
                 "never",
                 Some(["madvise", "inherit"]),
                 false,
             ),
-            (Memory::MemoryFile, "advise", None, false),
-            (Memory::MemoryFile, "never", None, true),
+            (PageSource::MemoryFile, "advise", None, false),
+            (PageSource::MemoryFile, "never", None, true),
             (
-                Memory::MemoryFile,
+                PageSource::MemoryFile,
                 "never",
                 Some(["advise", "never"]),
                 false,
             ),
-            (Memory::MemoryFile, "deny", Some(["always", "always"]), true),
-            (Memory::MemoryFile, "force", Some(["never", "never"]), false),
-            (Memory::File, "never", None, false),
+            (
+                PageSource::MemoryFile,
+                "deny",
+                Some(["always", "always"]),
+                true,
+            ),
+            (
+                PageSource::MemoryFile,
+                "force",
+                Some(["never", "never"]),
+                false,
+            ),
+            (PageSource::File, "never", None, false),
         ];
-        for (memory, global, by_size, expected) in table {
-            let answer = disabled(memory, global, by_size);
-            assert_eq!(answer, expected, "{memory:?} {global} {by_size:?}");
+        for (source, global, by_size, expected) in table {
+            let answer = disabled(source, global, by_size);
+            assert_eq!(answer, expected, "{source:?} {global} {by_size:?}");
         }
     }
 
     #[test]
     fn a_kernel_without_them_is_a_refusal_with_the_errno() {
         let folder = tempfile::tempdir().unwrap();
-        let refusal = check_enabled(Memory::Anonymous, folder.path()).unwrap_err();
+        let refusal = check_enabled(PageSource::Anonymous, folder.path()).unwrap_err();
         assert_eq!(refusal.errno(), Some(libc::ENOENT));
     }
 }

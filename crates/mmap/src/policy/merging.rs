@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 
-use super::memory::Memory;
+use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::Sharing;
 use crate::extent::Extent;
@@ -35,7 +35,7 @@ impl Policy for PageMerging {
             Self::Merge if extent.details().sharing == Sharing::Shared => {
                 return Err(Refusal::NotPrivate);
             }
-            Self::Merge if Memory::of(extent)? == Memory::HugePages => {
+            Self::Merge if PageSource::of(extent)? == PageSource::HugePages => {
                 return Err(Refusal::MemoryOfHugePages);
             }
             Self::Merge => Advice::Mergeable,

@@ -8,12 +8,12 @@ mod core_dump;
 mod huge_pages;
 mod inspect;
 mod locking;
-mod memory;
 mod merging;
 mod name;
 mod nodes;
 mod numa;
 mod on_fork;
+mod page_source;
 mod refusal;
 mod report;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::str::FromStr;
 
-use super::memory::Memory;
+use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::extent::Extent;
 use crate::sys;
@@ -62,7 +62,7 @@ impl Policy for MemoryName {
     const KIND: PolicyKind = PolicyKind::Name;
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
-        if Memory::of(extent)? != Memory::Anonymous {
+        if PageSource::of(extent)? != PageSource::Anonymous {
             return Err(Refusal::NotPrivateAnonymous);
         }
         sys::set_name(extent, self.as_c_str()).map_err(|error| {

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::io;
 
-use super::memory::Memory;
 use super::nodes::{Available, NumaNode, NumaNodes};
+use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::Sharing;
 use crate::extent::Extent;
@@ -38,7 +38,9 @@ impl Policy for NumaPolicy {
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
         // The kernel would note the policy and ignore it.
-        if Memory::of(extent)? == Memory::File && extent.details().sharing == Sharing::Shared {
+        if PageSource::of(extent)? == PageSource::File
+            && extent.details().sharing == Sharing::Shared
+        {
             return Err(Refusal::SharedFile);
         }
         // No flag that moves pages: fresh memory has none, yet the kernel would make all processors flush their

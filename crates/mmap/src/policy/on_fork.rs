@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::memory::Memory;
+use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::extent::Extent;
 use crate::sys::{self, Advice};
@@ -27,7 +27,7 @@ impl Policy for OnFork {
     const KIND: PolicyKind = PolicyKind::OnFork;
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
-        let is_anonymous = Memory::of(extent)? == Memory::Anonymous;
+        let is_anonymous = PageSource::of(extent)? == PageSource::Anonymous;
         // Whether the child has the memory and whether it has the contents are two settings.
         let advices: &[Advice] = match self {
             Self::Inherit => &[Advice::DoFork, Advice::KeepOnFork],

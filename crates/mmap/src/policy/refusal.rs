@@ -62,10 +62,10 @@ pub enum Refusal {
     /// The memory consists of huge pages from the pool.
     #[error("memory of huge pages from the pool is never split, joined or merged")]
     MemoryOfHugePages,
-    /// The system's settings switch transparent huge pages off for memory of this kind.
-    #[error("the system's setting {setting} is {value}")]
+    /// A setting switches transparent huge pages off, for the process or for memory of this kind.
+    #[error("{setting} is {value}")]
     HugePagesDisabled {
-        /// The file with the setting.
+        /// The file with the setting, or what else it is.
         setting: String,
         /// What it says.
         value: String,

@@ -2,6 +2,7 @@
 //! Policies as the kernel has them after they were applied.
 #![expect(unsafe_code, reason = "forks, and limits a child process")]
 
+mod child;
 mod forks;
 mod lock_limit;
 #[cfg(feature = "serde")]
@@ -15,6 +16,7 @@ use std::io;
 use guest_memory_core::FileOffset;
 use guest_memory_volatile::VolatileMemory;
 
+use self::page_source::PageSource;
 use self::smaps::{SmapsEntry, numa_policy_at};
 use super::*;
 use crate::{MmapRegion, MmapRegionBuilder};
@@ -46,15 +48,22 @@ fn huge_pages() -> MmapRegion {
     )
 }
 
-/// Memory of an ordinary file, on a file system that has a disk or pretends so.
-fn ordinary_file(flags: i32) -> MmapRegion {
-    // The program itself lies on one.
-    let file = fs::File::open(std::env::current_exe().unwrap()).unwrap();
-    let builder = MmapRegionBuilder::new(BIG_PAGE)
-        .with_mmap_prot(libc::PROT_READ)
-        .with_mmap_flags(flags)
-        .with_file_offset(FileOffset::new(file, 0));
-    builder.build().unwrap()
+/// Memory of an ordinary file, unless all files at hand are in memory.
+fn ordinary_file(flags: i32) -> Option<MmapRegion> {
+    let programs = [std::env::current_exe().unwrap(), "/bin/sh".into()];
+    let regions = programs.into_iter().map(|path| {
+        let file = fs::File::open(path).unwrap();
+        let builder = MmapRegionBuilder::new(BIG_PAGE)
+            .with_mmap_prot(libc::PROT_READ)
+            .with_mmap_flags(flags)
+            .with_file_offset(FileOffset::new(file, 0));
+        builder.build().unwrap()
+    });
+    let found = { regions }.find(|region| PageSource::of(region.extent()) == Ok(PageSource::File));
+    if found.is_none() {
+        println!("skipped in part: no file on a disk");
+    }
+    found
 }
 
 fn apply(policies: &Policies, region: &MmapRegion) -> Result<PolicyReport, PolicyError> {
@@ -191,6 +200,33 @@ fn advice_without_effect_on_memory_files_is_refused() {
 }
 
 #[test]
+fn a_process_without_transparent_huge_pages_is_told_so() {
+    let disable = || {
+        // SAFETY: takes integers.
+        let status =
+            unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1usize, 0usize, 0usize, 0usize) };
+        match status {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    if child::task().is_none() {
+        let name = "a_process_without_transparent_huge_pages_is_told_so";
+        // SAFETY: `disable` makes one system call.
+        return unsafe { child::run(name, "ask for huge pages", disable) };
+    }
+    let region = anonymous(8 * MIB);
+    touch(&region);
+    for asked in [TransparentHugePages::Advise, TransparentHugePages::Collapse] {
+        let refusal = refusal(&|need| Policies::new().huge_pages(asked, need), &region);
+        assert!(matches!(refusal, Refusal::HugePagesDisabled { .. }));
+        assert!(refusal.to_string().contains("PR_SET_THP_DISABLE"));
+    }
+    let never = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    apply(&never, &region).unwrap();
+}
+
+#[test]
 fn pages_may_be_merged_until_that_is_ruled_out() {
     let region = anonymous(BIG_PAGE);
     let merging = |merging| Policies::new().page_merging(merging, Need::Required);
@@ -296,13 +332,9 @@ fn numa_policies_are_those_of_the_mapping() {
         (NumaPolicy::Local, "local".to_owned()),
     ];
     for (policy, expected) in table {
-        let private = ordinary_file(libc::MAP_PRIVATE);
-        for region in [
-            anonymous(BIG_PAGE),
-            memory_file(BIG_PAGE),
-            huge_pages(),
-            private,
-        ] {
+        let in_memory = [anonymous(BIG_PAGE), memory_file(BIG_PAGE), huge_pages()];
+        let copy_on_write = ordinary_file(libc::MAP_PRIVATE);
+        for region in in_memory.into_iter().chain(copy_on_write) {
             let policies = Policies::new().numa(policy.clone(), Need::Required);
             apply(&policies, &region).unwrap();
             let numa = numa_policy_at(region.as_ptr().addr()).unwrap();
@@ -369,7 +401,7 @@ fn what_the_kernel_would_ignore_or_misreport_is_refused() {
     let nowhere = |need| Policies::new().numa(NumaPolicy::Bind(NumaNodes::default()), need);
     let shared = || with_flags(BIG_PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     type Ask<'a> = &'a dyn Fn(Need) -> Policies;
-    let table: [(Ask<'_>, MmapRegion, Refusal); 14] = [
+    let mut table: Vec<(Ask<'_>, MmapRegion, Refusal)> = vec![
         (&advise, huge_pages(), Refusal::MemoryOfHugePages),
         (&never, huge_pages(), Refusal::MemoryOfHugePages),
         (&collapse, huge_pages(), Refusal::MemoryOfHugePages),
@@ -379,18 +411,48 @@ fn what_the_kernel_would_ignore_or_misreport_is_refused() {
         (&wipe, huge_pages(), Refusal::NotPrivateAnonymous),
         (&wipe, memory_file(BIG_PAGE), Refusal::NotPrivateAnonymous),
         (&wipe, shared(), Refusal::NotPrivateAnonymous),
-        (
-            &wipe,
-            ordinary_file(libc::MAP_PRIVATE),
-            Refusal::NotPrivateAnonymous,
-        ),
         (&name, memory_file(BIG_PAGE), Refusal::NotPrivateAnonymous),
         (&name, huge_pages(), Refusal::NotPrivateAnonymous),
-        (&local, ordinary_file(libc::MAP_SHARED), Refusal::SharedFile),
         (&nowhere, anonymous(BIG_PAGE), Refusal::NoNode),
     ];
+    if let Some(copy_on_write) = ordinary_file(libc::MAP_PRIVATE) {
+        table.push((&wipe, copy_on_write, Refusal::NotPrivateAnonymous));
+    }
+    if let Some(page_cache) = ordinary_file(libc::MAP_SHARED) {
+        table.push((&local, page_cache, Refusal::SharedFile));
+    }
     for (ask, region, expected) in table {
         assert_eq!(refusal(ask, &region), expected);
+    }
+}
+
+#[test]
+fn kinds_of_memory_are_told_apart() {
+    let of_file = |flags| {
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
+        file.set_len(BIG_PAGE as u64).unwrap();
+        let builder = MmapRegionBuilder::new(BIG_PAGE).with_mmap_flags(flags);
+        let builder = builder.with_file_offset(FileOffset::new(file, 0));
+        builder.build().unwrap()
+    };
+    let copy = MmapRegionBuilder::new(BIG_PAGE).with_mmap_flags(libc::MAP_PRIVATE);
+    let table = [
+        (anonymous(BIG_PAGE), PageSource::Anonymous),
+        (
+            with_flags(BIG_PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+            PageSource::MemoryFile,
+        ),
+        (memory_file(BIG_PAGE), PageSource::MemoryFile),
+        (
+            copy.with_memfd("copy").build().unwrap(),
+            PageSource::MemoryFile,
+        ),
+        (of_file(libc::MAP_SHARED), PageSource::Tmpfs),
+        (of_file(libc::MAP_PRIVATE), PageSource::Tmpfs),
+        (huge_pages(), PageSource::HugePages),
+    ];
+    for (region, expected) in table {
+        assert_eq!(PageSource::of(region.extent()), Ok(expected));
     }
 }
 

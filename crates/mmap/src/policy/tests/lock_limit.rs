@@ -1,40 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The limit of locked memory: in a process of its own, since it can only be lowered for a whole process.
 
-use std::env;
-use std::error::Error as _;
-use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
 use super::*;
 
-/// In the environment of the process with a limit: the limit in bytes.
-const LIMIT: &str = "GUEST_MEMORY_TEST_LOCK_LIMIT";
 /// Lets a process lock without limit, from `linux/capability.h`.
 const CAP_IPC_LOCK: libc::c_ulong = 14;
 
 #[test]
 fn a_lock_past_the_limit_is_refused_with_the_limit() {
-    if let Ok(limit) = env::var(LIMIT) {
+    if let Some(limit) = child::task() {
         return locks_up_to(limit.parse().unwrap());
     }
     for limit in [0, 64 << 10] {
-        let mut child = Command::new(env::current_exe().unwrap());
-        child.args(["--exact", &name_of_this_test(), "--nocapture"]);
-        child.env(LIMIT, limit.to_string());
-        // SAFETY: the function makes two system calls and touches nothing that another thread may have locked.
-        unsafe { child.pre_exec(move || limit_locks(limit)) };
-        let output = child.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        assert!(text.contains(&format!("limited to {limit}")), "{text}");
+        let name = "lock_limit::a_lock_past_the_limit_is_refused_with_the_limit";
+        // SAFETY: `limit_locks` makes two system calls.
+        unsafe { child::run(name, &limit.to_string(), move || limit_locks(limit)) };
     }
-}
-
-fn name_of_this_test() -> String {
-    let module = module_path!().split_once("::").unwrap().1;
-    format!("{module}::a_lock_past_the_limit_is_refused_with_the_limit")
 }
 
 /// Sets the limit, and drops the right to ignore it from what the program to come can have.
@@ -55,7 +36,6 @@ fn limit_locks(limit_bytes: libc::rlim_t) -> io::Result<()> {
 
 /// What the process with the limit does.
 fn locks_up_to(limit: usize) {
-    println!("limited to {limit}");
     let region = anonymous(MIB);
     for locking in [Locking::Now, Locking::OnFault] {
         let required = Policies::new().locking(locking, Need::Required);

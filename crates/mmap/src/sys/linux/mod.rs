@@ -8,5 +8,6 @@ mod policy;
 pub(crate) use file::{block_device_len, fstatfs, seals, shm_open, shm_unlink, status_flags};
 pub(crate) use map::{mmap, mmap_at, mmap_over, mprotect, mremap_over, munmap, page_size};
 pub(crate) use policy::{
-    Advice, NodeMode, Placement, advise, lock, lock_limit, lock_on_fault, place, set_name, unlock,
+    Advice, NodeMode, Placement, advise, lock, lock_limit, lock_on_fault, place,
+    process_has_no_huge_pages, set_name, unlock,
 };

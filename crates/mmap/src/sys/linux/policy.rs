@@ -15,6 +15,8 @@ use crate::extent::Extent;
 const MADV_COLLAPSE: libc::c_int = 25;
 /// Flag of `mbind` that makes pages which lie elsewhere an error, from `linux/mempolicy.h`.
 const MPOL_MF_STRICT: libc::c_ulong = 1 << 0;
+/// An argument of `prctl` that must be zero: they are words.
+const ZERO: libc::c_ulong = 0;
 
 /// What to tell the kernel about memory: the kinds that leave its bytes as they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,6 +138,19 @@ pub(crate) fn place(
     match status {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Says whether this process has switched transparent huge pages off for itself, as advice or without.
+///
+/// See [PR_GET_THP_DISABLE(2const)](https://man7.org/linux/man-pages/man2/PR_GET_THP_DISABLE.2const.html).
+pub(crate) fn process_has_no_huge_pages() -> io::Result<bool> {
+    // SAFETY: takes integers.
+    let status = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, ZERO, ZERO, ZERO, ZERO) };
+    match status {
+        -1 => Err(io::Error::last_os_error()),
+        // Further bits are exceptions, of which there is one: memory with the advice.
+        answer => Ok(answer == 1),
     }
 }
 
