@@ -73,6 +73,7 @@
 mod backing;
 mod builder;
 mod bytes_text;
+mod discard;
 mod error;
 mod extent;
 mod guest_builder;
@@ -81,15 +82,18 @@ mod guest_region;
 mod mapping;
 mod placement;
 mod policy;
+mod prefault;
 mod protect;
 mod protection;
 mod protections;
 mod region;
 mod region_kind;
 mod reservation;
+mod residency;
 mod sharing;
 mod sys;
 mod view;
+mod whole_pages;
 
 pub use backing::Backing;
 pub use backing::hugetlb::HugePageSize;
@@ -97,6 +101,7 @@ pub use backing::kind::BackingKind;
 pub use backing::seals::Seals;
 pub use backing::shm::ShmObject;
 pub use builder::MmapRegionBuilder;
+pub use discard::{DiscardError, DiscardMethod, DiscardReads, DiscardReport};
 pub use error::{FromRangesError, MmapRegionError};
 pub use guest_builder::{
     GuestMemoryBuildError, GuestMemoryBuilder, GuestMemoryPlan, PlanStep, RegionProblem, RegionSpec,
@@ -109,8 +114,13 @@ pub use policy::{
     NumaNodesError, NumaPolicy, OnFork, Outcome, PageMerging, Policies, PolicyEntry, PolicyError,
     PolicyKind, PolicyReport, Refusal, TransparentHugePages,
 };
+pub use prefault::{
+    Prefault, PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReason, PrefaultReport,
+    prefault_all,
+};
 pub use protect::ProtectError;
 pub use protection::Protection;
 pub use region::MmapRegion;
 pub use region_kind::RegionKind;
+pub use residency::ResidencyError;
 pub use sharing::Sharing;

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 
+use super::madvise;
 use crate::extent::Extent;
 
 /// Advice to make huge pages of small ones now, from `asm-generic/mman-common.h`: not every C library has it.
@@ -100,10 +101,9 @@ pub(crate) enum Placement {
 ///
 /// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
 pub(crate) fn advise(extent: Extent<'_>, advice: Advice) -> io::Result<()> {
-    let start = extent.start().as_ptr().cast();
     // SAFETY: by the extent's invariant the range is mapped and ours to manage; no advice of the enum
     // discards bytes or takes memory away from this process.
-    check(unsafe { libc::madvise(start, extent.len_bytes(), advice.number()) })
+    unsafe { madvise(extent.start(), extent.len_bytes(), advice.number()) }
 }
 
 /// Says which NUMA nodes pages come from, by a mask with bit `n % c_ulong::BITS` of word `n / c_ulong::BITS` for node `n`.

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The threads that populate: each takes the next piece until none is left or something goes wrong.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::node::MAX_CPU;
+use super::page::{self, PopulateFailure};
+use super::{Prefault, PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReport};
+use crate::extent::Extent;
+use crate::sys;
+
+/// Bytes that a thread takes at once, unless a page is more.
+///
+/// From 2 MiB to 1 GiB the size makes no difference to the speed that could be told from noise: a call costs nothing beside
+/// its pages. This one takes about 5 ms for small pages, after which a cancellation is seen, and leaves threads that end one
+/// after the other little to wait for.
+const PIECE: usize = 16 << 20;
+
+/// What is to be populated of one region.
+#[derive(Clone, Debug)]
+pub(super) struct Job<'e> {
+    /// Which region, for errors.
+    pub(super) region: usize,
+    pub(super) extent: Extent<'e>,
+    /// Whole pages of it, except for the last one of the region.
+    pub(super) pages: Range<usize>,
+}
+
+/// Populates all jobs.
+pub(super) fn run(jobs: &[Job<'_>], how: &Prefault<'_>) -> Result<PrefaultReport, PrefaultError> {
+    // Without anything to populate the kernel is asked for nothing, thus the method is the one that it would have been.
+    let populates = jobs
+        .first()
+        .is_none_or(|job| page::kernel_populates(&job.extent));
+    let method = if populates {
+        PrefaultMethod::Populate
+    } else {
+        PrefaultMethod::Touch
+    };
+    run_by(jobs, how, method)
+}
+
+/// Likewise by a given method.
+pub(super) fn run_by(
+    jobs: &[Job<'_>],
+    how: &Prefault<'_>,
+    method: PrefaultMethod,
+) -> Result<PrefaultReport, PrefaultError> {
+    let pieces: Vec<_> = jobs.iter().flat_map(pieces).collect();
+    let work = Work {
+        total: jobs
+            .iter()
+            .fold(0, |sum, job| job.pages.len().saturating_add(sum)),
+        pieces,
+        next: AtomicUsize::new(0),
+        state: Mutex::new(State {
+            done: 0,
+            error: None,
+        }),
+        how,
+        method,
+    };
+    match (how.threads.get(), how.cpus.is_empty()) {
+        (1, true) => work.take_pieces(),
+        (threads, _) => {
+            // More threads than pieces would have nothing to do.
+            let threads = usize::min(threads, work.pieces.len());
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    let builder = thread::Builder::new().name("prefault".into());
+                    if let Err(source) = builder.spawn_scoped(scope, || work.bind_and_take_pieces())
+                    {
+                        work.fail(|_| PrefaultError::Thread {
+                            operation: "start a thread",
+                            source,
+                        });
+                        break;
+                    }
+                }
+            });
+        }
+    }
+    let total = work.total;
+    // Nobody holds the lock any more, and a panic of a thread went on in the scope above.
+    let state = work.state.into_inner();
+    let State { done, error } = state.unwrap_or_else(|poison| poison.into_inner());
+    match error {
+        Some(error) => Err(error.with_done(done)),
+        None => Ok(PrefaultReport {
+            populated: total,
+            method,
+        }),
+    }
+}
+
+/// A part of a job that one thread does.
+#[derive(Debug)]
+struct Piece<'e> {
+    region: usize,
+    extent: Extent<'e>,
+    /// Where the piece starts in its region.
+    offset: usize,
+    /// Where its job ends in its region.
+    job_end: usize,
+}
+
+/// Cuts a job at multiples of a piece's size in the address space, so that no huge page is cut in two.
+fn pieces<'e>(job: &Job<'e>) -> impl Iterator<Item = Piece<'e>> {
+    let job = job.clone();
+    let size = usize::max(PIECE, job.extent.details().page_size);
+    let first_address = job.extent.start().addr().get();
+    let mut at = job.pages.start;
+    std::iter::from_fn(move || {
+        if at >= job.pages.end {
+            return None;
+        }
+        let address = first_address.saturating_add(at);
+        let to_boundary = size.saturating_sub(address & size.wrapping_sub(1));
+        let len_bytes = usize::min(to_boundary, job.pages.end.saturating_sub(at));
+        let piece = Piece {
+            region: job.region,
+            extent: job.extent.part(at, len_bytes)?,
+            offset: at,
+            job_end: job.pages.end,
+        };
+        at = at.saturating_add(len_bytes);
+        Some(piece)
+    })
+}
+
+/// What the threads share.
+struct Work<'w, 'e> {
+    pieces: Vec<Piece<'e>>,
+    /// Index of the next piece that nobody has taken.
+    next: AtomicUsize,
+    state: Mutex<State>,
+    total: usize,
+    how: &'w Prefault<'w>,
+    method: PrefaultMethod,
+}
+
+struct State {
+    done: usize,
+    /// The first one; it ends the work of all.
+    error: Option<PrefaultError>,
+}
+
+impl Work<'_, '_> {
+    fn bind_and_take_pieces(&self) {
+        if !self.how.cpus.is_empty()
+            && let Err(source) = mask(&self.how.cpus).and_then(|mask| sys::set_affinity(&mask))
+        {
+            return self.fail(|_| PrefaultError::Thread {
+                operation: "bind a thread to the processors given",
+                source,
+            });
+        }
+        self.take_pieces();
+    }
+
+    fn take_pieces(&self) {
+        // Relaxed: the counter alone is shared through it; what a piece is was there before the threads.
+        while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            if self.is_cancelled() {
+                return self.fail(|done| PrefaultError::Cancelled {
+                    done,
+                    total: self.total,
+                });
+            }
+            match page::populate(&piece.extent, self.method) {
+                Ok(()) => {
+                    if !self.advance(piece.extent.len_bytes()) {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    return self.fail_at(piece, failure);
+                }
+            }
+        }
+    }
+
+    /// Counts what a thread has populated and tells of it; says whether to go on.
+    fn advance(&self, bytes: usize) -> bool {
+        // Poisoned by the panic of a report: the scope passes that on once all threads have ended.
+        let Ok(mut state) = self.state.lock() else {
+            return false;
+        };
+        state.done = state.done.saturating_add(bytes);
+        if state.error.is_some() {
+            return false;
+        }
+        if let Some(progress) = self.how.progress {
+            // Under the lock, so that reports come one at a time and in order.
+            progress(PrefaultProgress {
+                done: state.done,
+                total: self.total,
+            });
+        }
+        true
+    }
+
+    fn fail_at(&self, piece: &Piece<'_>, failure: PopulateFailure) {
+        let PopulateFailure {
+            at,
+            len_bytes,
+            source,
+        } = failure;
+        let offset = piece.offset.saturating_add(at);
+        let needed = piece.job_end.saturating_sub(offset);
+        let from_there = piece.extent.part(at, len_bytes).unwrap_or(piece.extent);
+        let reason = page::explain(&from_there, needed, &source);
+        if let Ok(mut state) = self.state.lock() {
+            state.done = state.done.saturating_add(at);
+        }
+        self.fail(|done| PrefaultError::Populate {
+            region: piece.region,
+            offset,
+            length: len_bytes,
+            done,
+            total: self.total,
+            reason,
+            source,
+        });
+    }
+
+    /// Ends the work of all threads; the first error stays.
+    fn fail(&self, error: impl FnOnce(usize) -> PrefaultError) {
+        self.next.store(self.pieces.len(), Ordering::Relaxed);
+        if let Ok(mut state) = self.state.lock() {
+            let done = state.done;
+            state.error.get_or_insert_with(|| error(done));
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        // Relaxed: nothing that the caller wrote before setting it is read here.
+        self.how
+            .cancelled
+            .is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
+}
+
+/// Sets the bit of each processor in words as the kernel takes them.
+fn mask(cpus: &[usize]) -> io::Result<Vec<libc::c_ulong>> {
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    let last = cpus.iter().copied().max().unwrap_or(0);
+    if last > MAX_CPU {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut words = vec![0; (last / BITS).saturating_add(1)];
+    for cpu in cpus {
+        if let Some(word) = words.get_mut(cpu / BITS) {
+            *word |= 1 << (cpu % BITS);
+        }
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MmapRegion;
+
+    #[test]
+    fn pieces_are_the_job_in_order_and_end_at_boundaries_of_addresses() {
+        let region = MmapRegion::<()>::new(100 << 20).unwrap();
+        let job = Job {
+            region: 0,
+            extent: region.extent(),
+            pages: 0x3000..(100 << 20) - 0x1000,
+        };
+        let mut at = job.pages.start;
+        let pieces: Vec<_> = pieces(&job).collect();
+        for piece in &pieces {
+            assert_eq!(piece.offset, at);
+            assert_eq!(
+                piece.extent.start().addr().get(),
+                region.as_ptr().addr() + at
+            );
+            assert!(piece.extent.len_bytes() <= PIECE);
+            at += piece.extent.len_bytes();
+            assert!(at == job.pages.end || (region.as_ptr().addr() + at).is_multiple_of(PIECE));
+        }
+        assert_eq!(at, job.pages.end);
+        assert!(pieces.len() >= 6);
+    }
+
+    #[test]
+    fn a_mask_has_a_bit_for_each_processor() {
+        assert_eq!(mask(&[0, 3]).unwrap(), [0b1001]);
+        let bits = libc::c_ulong::BITS as usize;
+        assert_eq!(mask(&[bits + 1, 2]).unwrap(), [0b100, 0b10]);
+        assert!(mask(&[usize::MAX]).is_err());
+    }
+}
