@@ -36,6 +36,8 @@
 //!
 //! * [`GuestMemoryMmap`]: a guest's memory, mapped from anonymous memory, memfd, hugetlbfs or
 //!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
+//!   [`GuestMemoryBuilder`] makes it all from one description; module [`mmap`] has backings and policies,
+//!   prefault, discard and residency.
 //! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
 //!   slice.
 //! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, likewise.
@@ -79,6 +81,8 @@
 //! * `iommu`: memory behind an IOMMU, module `iommu`; without it devices see guest-physical addresses only.
 //! * `fault-guard`: accesses that survive a page which cannot be accessed, module `fault`; without it such a page is the
 //!   operating system's signal.
+//! * `serde`: descriptions of memory (backings, policies, whole guests) in a monitor's configuration; without it they are
+//!   plain values.
 //! * `zerocopy`: [`ByteValued`] for types with zerocopy's derives, through the wrapper `Plain`.
 
 #![forbid(unsafe_code)]
@@ -109,7 +113,8 @@ pub use iommu::{Iommu, IommuDevice, IommuMemory, IommuSession, Iotlb, SharedIotl
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{
-    GuestMemoryMmap, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder, RegionKind,
+    Backing, GuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, HugePageSize, MemoryTable,
+    MmapRegion, MmapRegionBuilder, Policies, Protection, RegionKind, RegionSpec,
 };
 #[doc(inline)]
 pub use region::{

@@ -291,8 +291,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     pub fn build(mut self) -> Result<MmapRegion<B>, MmapRegionError> {
         let policies = std::mem::take(&mut self.policies);
         let mut region = self.map()?;
-        region.apply_before_population(&policies)?;
-        region.apply_after_population(&policies)?;
+        region.apply(&policies)?;
         Ok(region)
     }
 

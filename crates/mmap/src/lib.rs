@@ -30,12 +30,15 @@
 //!
 //! # Main types
 //!
-//! * [`GuestMemoryMmap`]: the guest's memory map; `from_ranges` for the simple cases.
+//! * [`GuestMemoryMmap`]: the guest's memory map; `from_ranges` for the simple cases, [`GuestMemoryBuilder`] for all others:
+//!   a description with a plan that says what will be done and what stands in its way.
 //! * [`GuestRegionMmap`]: one region of it, a mapping at a guest address.
-//! * [`MmapRegion`]: the mapping; [`MmapRegionBuilder`] has all options: a
-//!   [file](MmapRegionBuilder::with_file_offset), a [memory file](MmapRegionBuilder::with_memfd),
-//!   [huge pages](MmapRegionBuilder::with_huge_pages), protection, flags,
-//!   [memory mapped by somebody else](MmapRegionBuilder::with_raw_mmap_pointer).
+//! * [`MmapRegion`]: the mapping; [`MmapRegionBuilder`] has all options. Where memory comes from is a [`Backing`], or a
+//!   [file](MmapRegionBuilder::with_file_offset) or [pointer](MmapRegionBuilder::with_raw_mmap_pointer) of the caller's; how the
+//!   system treats it are [`Policies`], each [required or wished](Need); what may be done with it is a [`Protection`].
+//! * [`Prefault`]: populating memory by several threads, with a progress.
+//! * [`MmapRegion::discard`], [`MmapRegion::resident_bytes`] and their like: giving pages back, and finding out which are there.
+//! * [`MemoryTable`]: all of that as a table for people to read.
 //!
 //! # Guarantees
 //!
@@ -43,25 +46,30 @@
 //!   is built: a file that ends too early, huge pages that the pool does not have. A write to
 //!   memory mapped read-only is an error.
 //! * **No write goes unrecorded**: a bitmap that says it is too short for its region is refused.
-//! * **Memory files cannot be resized**, by nobody.
+//! * **Memory files cannot be resized**, by nobody, unless that is asked for.
+//! * **A stray pointer past the end of a region** meets an inaccessible page, unless guard pages are left out.
 //! * A region unmaps what it mapped, and only that, when it is dropped; whatever borrows from it cannot outlive it.
+//! * A policy that the kernel would accept and ignore is reported as refused.
 //!
 //! # What it does not do
 //!
-//! Choose guest addresses. Talk to a hypervisor. Map at a fixed host address. Protect against a *given* file that
-//! somebody truncates, or whose file system runs full, after it was mapped: that is SIGBUS at the next
+//! Choose guest addresses. Talk to a hypervisor. Map at a host address of the caller's choice. Protect against a *given*
+//! file that somebody truncates, or whose file system runs full, after it was mapped: that is SIGBUS at the next
 //! access. The memory files made here cannot be resized, but who has the descriptor can punch holes into
 //! one; in a file of huge pages the next access to a hole needs a page that the pool may no longer have,
-//! and is SIGBUS too. (Where the fault guard of the volatile crate is installed these are errors.) Undo `MAP_NORESERVE` on huge pages if the caller asks for it.
+//! and is SIGBUS too. (Where the fault guard of the volatile crate is installed these are errors.) Undo
+//! `MAP_NORESERVE` on huge pages if the caller asks for it.
 //!
 //! # Cost
 //!
-//! Building a region is one mmap; files add three calls that ask what they are. An access adds a bounds check to
-//! what it does to the bytes; it follows no pointer but the region's own, unless writes are tracked.
+//! Building a region is two system calls for anonymous memory with guard pages, one without, and three more that ask
+//! what a file is. An access adds a bounds check to what it does to the bytes; it follows no pointer but the region's own,
+//! unless writes are tracked or the protection may change.
 //!
 //! # Features
 //!
-//! * `serde`: policies and reports can be serialised; without it they are plain values.
+//! * `serde`: descriptions of memory (backings, policies, whole guests) and reports can be read from and written to a
+//!   configuration; without it they are plain values.
 //!
 //! Linux only.
 
@@ -80,6 +88,7 @@ mod guest_builder;
 mod guest_memory;
 mod guest_region;
 mod mapping;
+mod memory_table;
 mod placement;
 mod policy;
 mod prefault;
@@ -108,11 +117,12 @@ pub use guest_builder::{
 };
 pub use guest_memory::GuestMemoryMmap;
 pub use guest_region::GuestRegionMmap;
+pub use memory_table::MemoryTable;
 pub use placement::{Alignment, AlignmentError};
 pub use policy::{
     Asked, CoreDump, Locking, MemoryName, MemoryNameError, Need, NumaNode, NumaNodes,
     NumaNodesError, NumaPolicy, OnFork, Outcome, PageMerging, Policies, PolicyEntry, PolicyError,
-    PolicyKind, PolicyReport, Refusal, TransparentHugePages,
+    PolicyKind, PolicyReport, Population, Refusal, TransparentHugePages,
 };
 pub use prefault::{
     Prefault, PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReason, PrefaultReport,

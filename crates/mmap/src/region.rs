@@ -192,24 +192,10 @@ impl<B: Bitmap> MmapRegion<B> {
         }
     }
 
-    /// Applies what must stand before the first page is there.
-    pub(crate) fn apply_before_population(
-        &mut self,
-        policies: &Policies,
-    ) -> Result<(), PolicyError> {
+    /// Applies policies, in their order, and notes what became of them.
+    pub(crate) fn apply(&mut self, policies: &Policies) -> Result<(), PolicyError> {
         let mut report = mem::take(&mut self.policies);
-        let applied = policy::apply_before_population(policies, self.extent(), &mut report);
-        self.policies = report;
-        applied
-    }
-
-    /// Applies what is about pages that are there.
-    pub(crate) fn apply_after_population(
-        &mut self,
-        policies: &Policies,
-    ) -> Result<(), PolicyError> {
-        let mut report = mem::take(&mut self.policies);
-        let applied = policy::apply_after_population(policies, self.extent(), &mut report);
+        let applied = policy::apply_all(policies, self.extent(), &mut report);
         self.policies = report;
         applied
     }
@@ -322,7 +308,7 @@ impl<B: Bitmap> MmapRegion<B> {
         let details = Details {
             page_size: self.page_size,
             sharing: self.sharing(),
-            protection: Protection::from_prot(self.prot),
+            protection: self.protection(0, self.size()),
             file: self
                 .file
                 .as_ref()

@@ -44,6 +44,10 @@ impl Policies {
                 .map(|asked| asked.policy.to_string()),
             PolicyKind::OnFork => self.on_fork.as_ref().map(|asked| asked.policy.to_string()),
             PolicyKind::Name => self.name.as_ref().map(|asked| asked.policy.to_string()),
+            PolicyKind::Population => self
+                .population
+                .as_ref()
+                .map(|asked| asked.policy.to_string()),
             PolicyKind::Locking => self.locking.as_ref().map(|asked| asked.policy.to_string()),
         }
     }

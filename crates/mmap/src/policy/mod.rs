@@ -14,6 +14,7 @@ mod nodes;
 mod numa;
 mod on_fork;
 mod page_source;
+mod population;
 mod refusal;
 mod report;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use name::{MemoryName, MemoryNameError};
 pub use nodes::{NumaNode, NumaNodes, NumaNodesError};
 pub use numa::NumaPolicy;
 pub use on_fork::OnFork;
+pub use population::Population;
 pub use refusal::{PolicyError, Refusal};
 pub use report::{Outcome, PolicyEntry, PolicyKind, PolicyReport};
 
@@ -99,6 +101,8 @@ pub struct Policies {
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     name: Option<Asked<MemoryName>>,
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    population: Option<Asked<Population>>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     locking: Option<Asked<Locking>>,
 }
 
@@ -136,6 +140,7 @@ impl Policies {
         core_dump, asked_core_dump: CoreDump, "core dumps";
         on_fork, asked_on_fork: OnFork, "what a forked child has";
         name, asked_name: MemoryName, "the name of memory without a file";
+        population, asked_population: Population, "having pages there from the start";
         locking, asked_locking: Locking, "keeping pages in memory";
     }
 
@@ -149,6 +154,7 @@ impl Policies {
             PolicyKind::CoreDump => need(&self.core_dump),
             PolicyKind::OnFork => need(&self.on_fork),
             PolicyKind::Name => need(&self.name),
+            PolicyKind::Population => need(&self.population),
             PolicyKind::Locking => need(&self.locking),
         }
     }
@@ -178,13 +184,28 @@ trait Policy: fmt::Display {
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal>;
 }
 
+/// Applies all policies that are asked for, in their order.
+///
+/// # Errors
+///
+/// The first required policy that does not hold. Those before it stay applied.
+pub(crate) fn apply_all(
+    policies: &Policies,
+    extent: Extent<'_>,
+    report: &mut PolicyReport,
+) -> Result<(), PolicyError> {
+    apply_before_population(policies, extent, report)?;
+    apply(policies.population.as_ref(), extent, report)?;
+    apply_after_population(policies, extent, report)
+}
+
 /// Applies what decides where pages come from and how large they are, and so must stand before the first one is there,
 /// and what does not care.
 ///
 /// # Errors
 ///
 /// The first required policy that does not hold. Those before it stay applied.
-pub(crate) fn apply_before_population(
+fn apply_before_population(
     policies: &Policies,
     extent: Extent<'_>,
     report: &mut PolicyReport,
@@ -202,7 +223,7 @@ pub(crate) fn apply_before_population(
 /// # Errors
 ///
 /// The first required policy that does not hold. Those before it stay applied.
-pub(crate) fn apply_after_population(
+fn apply_after_population(
     policies: &Policies,
     extent: Extent<'_>,
     report: &mut PolicyReport,

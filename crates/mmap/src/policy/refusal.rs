@@ -20,6 +20,14 @@ pub enum Refusal {
         /// What it may have meant.
         hint: Cow<'static, str>,
     },
+    /// A page could not be brought in.
+    #[error("{reason}")]
+    Population {
+        /// What the kernel said, if it was asked.
+        errno: Option<i32>,
+        /// Which page, why, and how many were brought in before.
+        reason: String,
+    },
     /// More memory would be locked than this process may.
     #[error(
         "without CAP_IPC_LOCK the limit (RLIMIT_MEMLOCK) is {limit_bytes} bytes, {locked_bytes} are locked already"
@@ -99,7 +107,7 @@ impl Refusal {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Kernel { errno, .. } => *errno,
+            Self::Kernel { errno, .. } | Self::Population { errno, .. } => *errno,
             Self::LockLimit { errno, .. } => Some(*errno),
             _ => None,
         }

@@ -24,19 +24,22 @@ pub enum PolicyKind {
     OnFork,
     /// [`MemoryName`](crate::MemoryName).
     Name,
+    /// [`Population`](crate::Population).
+    Population,
     /// [`Locking`](crate::Locking).
     Locking,
 }
 
 impl PolicyKind {
     /// All policies, in the order in which they are applied; huge pages are collapsed right before memory is locked.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Numa,
         Self::HugePages,
         Self::PageMerging,
         Self::CoreDump,
         Self::OnFork,
         Self::Name,
+        Self::Population,
         Self::Locking,
     ];
 }
@@ -50,6 +53,7 @@ impl fmt::Display for PolicyKind {
             Self::CoreDump => "core dump",
             Self::OnFork => "on fork",
             Self::Name => "name",
+            Self::Population => "population",
             Self::Locking => "locking",
         })
     }

@@ -524,6 +524,7 @@ transparent huge pages: not asked
 page merging: not asked
 on fork: not asked
 name: not asked
+population: not asked
 locking: not asked
 ";
     assert_eq!(report.to_string(), lines);

@@ -223,6 +223,14 @@ pub fn prefault_all<'r, B: Bitmap + 'r>(
     crew::run(&jobs.collect::<Result<Vec<_>, _>>()?, how)
 }
 
+/// Populates all of an extent.
+pub(crate) fn prefault_extent(
+    extent: Extent<'_>,
+    how: &Prefault<'_>,
+) -> Result<PrefaultReport, PrefaultError> {
+    crew::run(&[job(0, &extent, 0, extent.len_bytes())?], how)
+}
+
 /// Describes what is to be done for a range of a region.
 fn job<'e>(
     region: usize,
