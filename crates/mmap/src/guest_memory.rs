@@ -7,8 +7,9 @@ use crate::GuestRegionMmap;
 
 /// A guest memory of mapped regions, sorted and free of overlap.
 ///
-/// `from_ranges` maps anonymous memory, `from_ranges_with_files` files; `from_regions` takes regions that a
-/// [`MmapRegionBuilder`](crate::MmapRegionBuilder) made.
+/// `from_ranges` maps anonymous memory, `from_ranges_with_files` files, both without guard pages; `from_regions` takes regions
+/// that a [`MmapRegionBuilder`](crate::MmapRegionBuilder) made. A [`GuestMemoryBuilder`](crate::GuestMemoryBuilder) makes one from
+/// a description.
 ///
 /// # Examples
 ///

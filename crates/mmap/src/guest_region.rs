@@ -182,7 +182,7 @@ impl<B: Bitmap> GuestRegionMmap<B> {
 }
 
 impl<B: NewBitmap> GuestRegionMmap<B> {
-    /// Maps `size` bytes, anonymous or of a file, shared, and places them at a guest address.
+    /// Maps `size` bytes, anonymous or of a file, shared, without guard pages, and places them at a guest address.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl<B: NewBitmap> GuestRegionMmap<B> {
         size: usize,
         file: Option<FileOffset>,
     ) -> Result<Self, FromRangesError> {
-        let builder = MmapRegionBuilder::new(size);
+        let builder = MmapRegionBuilder::new(size).without_guard_pages();
         let mapping = match file {
             Some(file_offset) => builder.with_file_offset(file_offset).build()?,
             None => builder.build()?,

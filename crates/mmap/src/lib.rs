@@ -47,7 +47,8 @@
 //!   memory mapped read-only is an error.
 //! * **No write goes unrecorded**: a bitmap that says it is too short for its region is refused.
 //! * **Memory files cannot be resized**, by nobody, unless that is asked for.
-//! * **A stray pointer past the end of a region** meets an inaccessible page, unless guard pages are left out.
+//! * **A stray pointer past the end of a region** that a builder made meets an inaccessible page, unless guard pages are left
+//!   out. The short ways to a region ([`MmapRegion::new`], `from_ranges`) leave them out.
 //! * A region unmaps what it mapped, and only that, when it is dropped; whatever borrows from it cannot outlive it.
 //! * A policy that the kernel would accept and ignore is reported as refused.
 //!
@@ -62,8 +63,7 @@
 //!
 //! # Cost
 //!
-//! Building a region is two system calls for anonymous memory with guard pages, one without, and three more that ask
-//! what a file is. An access adds a bounds check to what it does to the bytes; it follows no pointer but the region's own,
+//! Building a region is one system call, two or three with guard pages, and three more that ask what a file is. An access adds a bounds check to what it does to the bytes; it follows no pointer but the region's own,
 //! unless writes are tracked or the protection may change.
 //!
 //! # Features

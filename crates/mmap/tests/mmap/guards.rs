@@ -5,10 +5,10 @@
     reason = "writes through stray pointers, in a child process"
 )]
 
-use guest_memory_core::{Bytes, GuestAddress, GuestMemory};
+use guest_memory_core::{Bytes, FileOffset, GuestAddress, GuestMemory};
 use guest_memory_mmap::{
-    Alignment, Backing, GuestMemoryMmap, HugePageSize, MmapRegion, MmapRegionBuilder, Seals,
-    Sharing, ShmObject,
+    Alignment, Backing, GuestMemoryBuilder, GuestMemoryMmap, HugePageSize, MmapRegion,
+    MmapRegionBuilder, RegionSpec, Seals, Sharing, ShmObject,
 };
 use guest_memory_volatile::VolatileMemory;
 
@@ -90,9 +90,10 @@ fn every_backing_has_a_guard_page_on_either_side() {
         }
     }
     // The builder's other ways to say it.
-    assert_guarded(turn, &MmapRegion::new(BIG_PAGE).unwrap());
-    let given = guest_memory_core::FileOffset::new(file_of(BIG_PAGE as u64), 0);
-    assert_guarded(turn, &MmapRegion::from_file(given, BIG_PAGE).unwrap());
+    let builder = || MmapRegionBuilder::new(BIG_PAGE);
+    assert_guarded(turn, &builder().build().unwrap());
+    let given = FileOffset::new(file_of(BIG_PAGE as u64), 0);
+    assert_guarded(turn, &builder().with_file_offset(given).build().unwrap());
 }
 
 #[test]
@@ -147,8 +148,11 @@ fn memory_is_aligned_as_asked_and_large_memory_to_huge_pages() {
 fn neighbours_in_the_guest_are_no_neighbours_in_the_host() {
     let turn = &Turn::wait().unwrap();
     let size = BIG_PAGE;
-    let ranges = [(GuestAddress(0), size), (GuestAddress(size as u64), size)];
-    let memory = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
+    let memory: GuestMemoryMmap = GuestMemoryBuilder::new()
+        .with_region(RegionSpec::new("first", GuestAddress(0), size))
+        .with_region(RegionSpec::new("second", GuestAddress(size as u64), size))
+        .build()
+        .unwrap();
     // An access may cross, a stray pointer may not.
     memory
         .write_obj(7u64, GuestAddress(size as u64 - 4))
