@@ -40,7 +40,8 @@ pub struct MmapRegionBuilder<B = ()> {
     flags: Option<i32>,
     source: Source,
     placement: Placement,
-    policies: Policies,
+    /// In a box, since most regions have none, and a builder is moved at each step.
+    policies: Option<Box<Policies>>,
     properties: Properties,
     bitmap: BitmapChoice<B>,
 }
@@ -48,7 +49,8 @@ pub struct MmapRegionBuilder<B = ()> {
 /// What the caller said about where the memory comes from; contradictions are found when it is built.
 #[derive(Debug, Default)]
 struct Source {
-    backing: Option<Backing>,
+    /// In a box for the same reason.
+    backing: Option<Box<Backing>>,
     file_offset: Option<FileOffset>,
     must_grow_file: bool,
     required_seals: Option<Seals>,
@@ -93,7 +95,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
             flags: None,
             source: Source::default(),
             placement: Placement::default(),
-            policies: Policies::new(),
+            policies: None,
             properties: Properties {
                 prot: Protection::ReadWrite.prot(),
                 is_protection_changeable: false,
@@ -106,7 +108,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// Sets where the memory comes from.
     #[must_use]
     pub fn with_backing(mut self, backing: Backing) -> Self {
-        self.source.backing = Some(backing);
+        self.source.backing = Some(Box::new(backing));
         self
     }
 
@@ -132,7 +134,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// What became of each policy is in the region's [report](MmapRegion::policies).
     #[must_use]
     pub fn with_policies(mut self, policies: Policies) -> Self {
-        self.policies = policies;
+        self.policies = Some(Box::new(policies));
         self
     }
 
@@ -290,9 +292,11 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     ///   [`MemoryFile`](MmapRegionError::MemoryFile), [`PageSize`](MmapRegionError::PageSize): the
     ///   operating system refused.
     pub fn build(mut self) -> Result<MmapRegion<B>, MmapRegionError> {
-        let policies = std::mem::take(&mut self.policies);
+        let policies = self.policies.take();
         let mut region = self.map()?;
-        region.apply(&policies)?;
+        if let Some(policies) = policies {
+            region.apply(&policies)?;
+        }
         Ok(region)
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::backing::base_page_size;
 use crate::error::MmapRegionError;
 
 /// Memory at least as long is aligned to it, so that the kernel can back it with huge pages and a hypervisor can map it
@@ -102,11 +103,11 @@ impl Placement {
         size: usize,
         page_size: usize,
     ) -> Result<Option<Layout>, MmapRegionError> {
-        let base_page = crate::backing::base_page_size()?;
         let wanted = self.alignment.map_or(1, Alignment::bytes);
         if !self.has_guard_pages && wanted <= page_size {
             return Ok(None);
         }
+        let base_page = base_page_size()?;
         let for_huge_pages = if size >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
         } else {
