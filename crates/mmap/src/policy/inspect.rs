@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What can be said of policies before there is memory.
 
-use super::{Need, Policies, PolicyKind, Refusal};
+use super::{Need, NumaNode, NumaPolicy, Policies, PolicyKind, Refusal};
 
 impl Policies {
     /// Returns what is asked for, as it prints, in the order in which it will be applied.
@@ -25,6 +25,18 @@ impl Policies {
             problems.push((PolicyKind::Numa, numa.policy.to_string(), refusal));
         }
         problems
+    }
+
+    /// Returns the one node that memory is asked to come from.
+    pub(super) fn node(&self) -> Option<NumaNode> {
+        match &self.numa.as_ref()?.policy {
+            NumaPolicy::Preferred(node) => Some(*node),
+            NumaPolicy::Bind(nodes) => {
+                let mut nodes = nodes.iter();
+                nodes.next().filter(|_| nodes.next().is_none())
+            }
+            NumaPolicy::Interleave(_) | NumaPolicy::Local => None,
+        }
     }
 
     fn text(&self, kind: PolicyKind) -> Option<String> {

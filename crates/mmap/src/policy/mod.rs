@@ -195,7 +195,14 @@ pub(crate) fn apply_all(
     report: &mut PolicyReport,
 ) -> Result<(), PolicyError> {
     apply_before_population(policies, extent, report)?;
-    apply(policies.population.as_ref(), extent, report)?;
+    let population = policies.population.map(|asked| Asked {
+        policy: population::OnNode {
+            population: asked.policy,
+            node: policies.node(),
+        },
+        need: asked.need,
+    });
+    apply(population.as_ref(), extent, report)?;
     apply_after_population(policies, extent, report)
 }
 

@@ -7,11 +7,12 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use super::{Policy, PolicyKind, Refusal};
-use crate::Prefault;
 use crate::extent::Extent;
 use crate::prefault::prefault_extent;
+use crate::{NumaNode, Prefault};
 
-/// All pages are brought in when the region is built, by several threads.
+/// All pages are brought in when the region is built, by several threads; on the processors of the one node that the memory comes
+/// from, if its [`NumaPolicy`](crate::NumaPolicy) names one.
 ///
 /// [`MmapRegion::prefault`](crate::MmapRegion::prefault) does the same later, with a progress and a way to call it off.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -22,23 +23,37 @@ pub struct Population {
     pub threads: NonZeroUsize,
 }
 
-impl Policy for Population {
+/// Population, and the node that the memory comes from, if it comes from one.
+pub(super) struct OnNode {
+    pub(super) population: Population,
+    pub(super) node: Option<NumaNode>,
+}
+
+impl Policy for OnNode {
     const KIND: PolicyKind = PolicyKind::Population;
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
-        let how = Prefault::new().with_threads(self.threads);
-        match prefault_extent(extent, &how) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let cause = error
-                    .source()
-                    .and_then(<dyn Error>::downcast_ref::<io::Error>);
-                Err(Refusal::Population {
-                    errno: cause.and_then(io::Error::raw_os_error),
-                    reason: error.to_string(),
-                })
-            }
+        let mut how = Prefault::new().with_threads(self.population.threads);
+        if let Some(node) = self.node {
+            how = how
+                .on_node(node)
+                .map_err(|error| Refusal::kernel(&error, "a node lists its processors"))?;
         }
+        prefault_extent(extent, &how).map(drop).map_err(|error| {
+            let cause = error
+                .source()
+                .and_then(<dyn Error>::downcast_ref::<io::Error>);
+            Refusal::Population {
+                errno: cause.and_then(io::Error::raw_os_error),
+                reason: error.to_string(),
+            }
+        })
+    }
+}
+
+impl fmt::Display for OnNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.population.fmt(f)
     }
 }
 

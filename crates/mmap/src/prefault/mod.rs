@@ -3,18 +3,19 @@
 
 mod crew;
 mod error;
-pub(crate) mod node;
+mod node;
 mod page;
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
 
 use guest_memory_bitmap::Bitmap;
 
-use crate::MmapRegion;
 use crate::extent::Extent;
 use crate::whole_pages;
+use crate::{MmapRegion, NumaNode};
 use crew::Job;
 pub use error::{PrefaultError, PrefaultReason};
 
@@ -80,6 +81,18 @@ impl<'a> Prefault<'a> {
     pub fn with_cpus(mut self, cpus: impl Into<Vec<usize>>) -> Self {
         self.cpus = cpus.into();
         self
+    }
+
+    /// Lets the threads run on the processors of a NUMA node only, so that pages need not be cleared across the machine.
+    ///
+    /// Where pages come from is up to the region's [policy](crate::NumaPolicy). A node without processors leaves the threads
+    /// where they are.
+    ///
+    /// # Errors
+    ///
+    /// What the system said when it was asked for the node's processors: there is no such node.
+    pub fn on_node(self, node: NumaNode) -> io::Result<Self> {
+        Ok(self.with_cpus(node::node_cpus(node)?))
     }
 
     /// Sets what is told of the progress, after each piece.

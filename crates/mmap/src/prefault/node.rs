@@ -4,12 +4,10 @@
 use std::fs;
 use std::io;
 
+use crate::NumaNode;
+
 /// Returns the numbers of the processors of a memory node, in rising order; none if the node has memory alone.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for the policy that names a node")
-)]
-pub(crate) fn node_cpus(node: usize) -> io::Result<Vec<usize>> {
+pub(crate) fn node_cpus(node: NumaNode) -> io::Result<Vec<usize>> {
     let text = fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"))?;
     parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no list of processors"))
 }
@@ -51,10 +49,10 @@ mod tests {
 
     #[test]
     fn the_first_node_has_a_processor_of_this_system() {
-        match node_cpus(0) {
+        match node_cpus(NumaNode(0)) {
             Ok(cpus) => assert!(!cpus.is_empty()),
             Err(error) => println!("skipped: {error}"),
         }
-        assert!(node_cpus(usize::MAX).is_err());
+        assert!(node_cpus(NumaNode(u32::MAX)).is_err());
     }
 }
