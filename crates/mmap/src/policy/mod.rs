@@ -30,6 +30,7 @@ pub use name::{MemoryName, MemoryNameError};
 pub use nodes::{NumaNode, NumaNodes, NumaNodesError};
 pub use numa::NumaPolicy;
 pub use on_fork::OnFork;
+pub(crate) use page_source::PageSource;
 pub use population::Population;
 pub use refusal::{PolicyError, Refusal};
 pub use report::{Outcome, PolicyEntry, PolicyKind, PolicyReport};

@@ -12,7 +12,7 @@ use crate::sys;
 
 /// What the kernel takes the pages from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum PageSource {
+pub(crate) enum PageSource {
     /// Private memory without a file.
     Anonymous,
     /// A memory file, or shared memory without a file, which is one that only the kernel sees.
@@ -27,7 +27,7 @@ pub(super) enum PageSource {
 
 impl PageSource {
     /// Says what kind of memory it is.
-    pub(super) fn of(extent: Extent<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn of(extent: Extent<'_>) -> Result<Self, Refusal> {
         Self::ask(extent).map_err(|error| Refusal::kernel(&error, "cannot inspect the memory"))
     }
 

@@ -7,10 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::memory_limit::MemoryLimit;
 use super::node::MAX_CPU;
 use super::page::{self, PopulateFailure};
 use super::{Prefault, PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReport};
+use crate::Sharing;
 use crate::extent::Extent;
+use crate::policy::PageSource;
+use crate::residency;
 use crate::sys;
 
 /// Bytes that a thread takes at once, unless a page is more.
@@ -41,7 +45,49 @@ pub(super) fn run(jobs: &[Job<'_>], how: &Prefault<'_>) -> Result<PrefaultReport
     } else {
         PrefaultMethod::Touch
     };
+    check_limit(jobs, MemoryLimit::tightest)?;
     run_by(jobs, how, method)
+}
+
+/// Refuses what a control group would have this process killed for.
+fn check_limit(
+    jobs: &[Job<'_>],
+    tightest: impl FnOnce() -> Option<MemoryLimit>,
+) -> Result<(), PrefaultError> {
+    let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    let charged: Vec<&Job<'_>> = jobs.iter().filter(|job| is_charged(&job.extent)).collect();
+    let lengths = charged.iter().map(|job| bytes(job.pages.len()));
+    let total = lengths.fold(0, u64::saturating_add);
+    if total == 0 {
+        return Ok(());
+    }
+    let Some(tightest) = tightest().filter(|limit| total > limit.left()) else {
+        return Ok(());
+    };
+    // Only now, since to find out what is there takes a look at each page.
+    let missing = charged.iter().map(|job| {
+        let there = residency::resident_bytes(&job.extent, job.pages.clone()).unwrap_or(0);
+        bytes(job.pages.len().saturating_sub(there))
+    });
+    let missing = missing.fold(0, u64::saturating_add);
+    if missing <= tightest.left() {
+        return Ok(());
+    }
+    Err(PrefaultError::OverLimit {
+        missing,
+        limit: tightest.limit,
+        used: tightest.used,
+    })
+}
+
+/// Says whether pages are charged to the control group for good: the cache of a file makes room, and huge pages have a limit of
+/// their own.
+fn is_charged(extent: &Extent<'_>) -> bool {
+    match PageSource::of(*extent) {
+        Ok(PageSource::HugePages) => false,
+        Ok(PageSource::File) => extent.details().sharing == Sharing::Private,
+        _ => true,
+    }
 }
 
 /// Likewise by a given method.
@@ -265,6 +311,31 @@ fn mask(cpus: &[usize]) -> io::Result<Vec<libc::c_ulong>> {
 mod tests {
     use super::*;
     use crate::MmapRegion;
+
+    #[test]
+    fn what_a_control_group_does_not_allow_is_refused_unless_it_is_there() {
+        let region = MmapRegion::<()>::new(1 << 20).unwrap();
+        let job = |pages| Job {
+            region: 0,
+            extent: region.extent(),
+            pages,
+        };
+        let limit = || {
+            Some(MemoryLimit {
+                limit: 3 << 20,
+                used: (3 << 20) - (1 << 19),
+            })
+        };
+        assert!(check_limit(&[job(0..1 << 19)], limit).is_ok());
+        assert!(check_limit(&[job(0..1 << 20)], || None).is_ok());
+        let error = check_limit(&[job(0..1 << 19), job(1 << 19..1 << 20)], limit).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "populating 1048576 bytes exceeds the limit of the control group: 3145728 bytes, of which 2621440 are in use"
+        );
+        region.prefault_range(0, 1 << 19, &Prefault::new()).unwrap();
+        assert!(check_limit(&[job(0..1 << 20)], limit).is_ok());
+    }
 
     #[test]
     fn pieces_are_the_job_in_order_and_end_at_boundaries_of_addresses() {

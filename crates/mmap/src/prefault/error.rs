@@ -26,6 +26,18 @@ pub enum PrefaultError {
         /// Which of the regions, counted from 0; 0 if there was but one.
         region: usize,
     },
+    /// More would be populated than the control group of this process may have: the kernel would kill it.
+    #[error(
+        "populating {missing} bytes exceeds the limit of the control group: {limit} bytes, of which {used} are in use"
+    )]
+    OverLimit {
+        /// Bytes to populate that are not in memory yet, without huge pages of the pool.
+        missing: u64,
+        /// What the group may have.
+        limit: u64,
+        /// What it has, without the caches of files, which make room.
+        used: u64,
+    },
     /// A page could not be had.
     #[error(
         "cannot populate {length} bytes at offset {offset:#x} of region {region}: {reason} ({done} bytes done of {total})"

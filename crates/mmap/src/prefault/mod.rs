@@ -3,6 +3,7 @@
 
 mod crew;
 mod error;
+mod memory_limit;
 mod node;
 mod page;
 
@@ -174,6 +175,7 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Errors
     ///
     /// - [`NoAccess`](PrefaultError::NoAccess): the memory is mapped without `PROT_READ`;
+    /// - [`OverLimit`](PrefaultError::OverLimit): a control group would have this process killed;
     /// - [`Populate`](PrefaultError::Populate): a page cannot be had; it says which, why, and how many were;
     /// - [`Cancelled`](PrefaultError::Cancelled): the flag was set;
     /// - [`Thread`](PrefaultError::Thread): a thread could not be started, or not on these processors.
