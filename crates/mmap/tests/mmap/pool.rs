@@ -75,6 +75,11 @@ impl Pool {
             .saturating_sub(self.count("resv_hugepages")?))
     }
 
+    /// Returns how many pages nobody uses, reserved or not.
+    pub(crate) fn free_pages(&self) -> Result<usize, String> {
+        self.count("free_hugepages")
+    }
+
     fn resize(&self, pages: usize) -> Result<(), String> {
         let path = self.folder.join("nr_hugepages");
         fs::write(path, pages.to_string())
