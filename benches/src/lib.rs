@@ -8,7 +8,8 @@
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
-//! this library and the limits alone. `harvests` and `lookups` show how a cost grows. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
+//! this library and the limits alone. `harvests` and `lookups` show how a cost grows. `prefault`
+//! populates memory. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
 pub mod behind_iommu;

@@ -32,6 +32,8 @@ pub enum DiscardError {
     #[error("cannot discard memory that somebody else mapped")]
     NotOwned,
     /// Somebody locked pages of the range in memory (mlock), and the way that works for this memory does not work for those.
+    ///
+    /// The range can be discarded once it is unlocked. The pages of a device that is mapped privately count as locked.
     #[error("{method} of {length} bytes at offset {offset:#x} failed: pages are locked in memory")]
     Locked {
         /// Where the discarded pages would start.

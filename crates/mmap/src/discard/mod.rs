@@ -143,14 +143,7 @@ impl<B: Bitmap> MmapRegion<B> {
         };
         let extent = self.extent();
         let details = extent.details();
-        if !self.owned() {
-            return Err(DiscardError::NotOwned);
-        }
-        if !details.protection.is_writable() {
-            return Err(DiscardError::NotWritable {
-                protection: details.protection,
-            });
-        }
+        self.check_discardable()?;
 
         let pages = whole_pages::inside(offset..end, details.page_size);
         let freed = residency::resident_bytes(&extent, pages.clone()).ok();
@@ -181,18 +174,17 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Errors
     ///
     /// Those of [`discard`](Self::discard) and of [`zero_ranges`](Self::zero_ranges), and
-    /// [`FileContent`](DiscardError::FileContent) for a private mapping of a file. What was found before an error is discarded.
+    /// [`FileContent`](DiscardError::FileContent) for a private mapping of a file. Pages before the one that failed
+    /// are discarded.
     ///
     /// # Dirty tracking
     ///
     /// As for [`discard`](Self::discard).
     pub fn discard_zero_pages(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
+        self.check_discardable()?;
         let details = self.extent().details();
         if details.file.is_some() && details.sharing == Sharing::Private {
             return Err(DiscardError::FileContent);
-        }
-        if !self.owned() {
-            return Err(DiscardError::NotOwned);
         }
         let mut bytes = 0usize;
         for pages in self.zero_ranges_in_use(offset, length)? {
@@ -201,6 +193,17 @@ impl<B: Bitmap> MmapRegion<B> {
             bytes = bytes.saturating_add(report.discarded.len());
         }
         Ok(bytes)
+    }
+
+    fn check_discardable(&self) -> Result<(), DiscardError> {
+        let protection = self.extent().details().protection;
+        if !self.owned() {
+            Err(DiscardError::NotOwned)
+        } else if !protection.is_writable() {
+            Err(DiscardError::NotWritable { protection })
+        } else {
+            Ok(())
+        }
     }
 }
 

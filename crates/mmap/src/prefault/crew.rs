@@ -36,7 +36,7 @@ pub(super) struct Job<'e> {
 
 /// Populates all jobs.
 pub(super) fn run(jobs: &[Job<'_>], how: &Prefault<'_>) -> Result<PrefaultReport, PrefaultError> {
-    // Without anything to populate the kernel is asked for nothing, thus the method is the one that it would have been.
+    // The kernel is asked once for all: what it knows does not depend on the memory.
     let populates = jobs
         .first()
         .is_none_or(|job| page::kernel_populates(&job.extent));
@@ -131,7 +131,7 @@ pub(super) fn run_by(
         }
     }
     let total = work.total;
-    // Nobody holds the lock any more, and a panic of a thread went on in the scope above.
+    // If a report had panicked, the scope or the report itself would not have let us come here.
     let state = work.state.into_inner();
     let State { done, error } = state.unwrap_or_else(|poison| poison.into_inner());
     match error {

@@ -99,7 +99,8 @@ impl<'a> Prefault<'a> {
     /// Sets what is told of the progress, after each piece.
     ///
     /// It is called by whichever thread populated the piece, by one at a time, and the count of bytes only grows; the last call of a
-    /// success has them all. The other threads may have to wait for it to return.
+    /// success has them all. The other threads may have to wait for it to return. If it panics, all threads stop at the end of
+    /// their piece and the caller panics.
     #[must_use]
     pub fn with_progress(mut self, progress: &'a (dyn Fn(PrefaultProgress) + Sync)) -> Self {
         self.progress = Some(progress);

@@ -167,15 +167,19 @@ fn explain_fault(extent: &Extent<'_>, needed_bytes: usize) -> PrefaultReason {
         };
     }
     let page_size = details.page_size;
-    let is_huge = sys::page_size().is_ok_and(|base| page_size > base);
-    match hugetlb::free_pages(page_size) {
-        Ok(free_pages) if is_huge => PrefaultReason::HugePagePool {
+    if sys::page_size().is_ok_and(|base| page_size > base)
+        && let Ok(free_pages) = hugetlb::free_pages(page_size)
+    {
+        return PrefaultReason::HugePagePool {
             needed_pages: needed_bytes.div_ceil(page_size),
             free_pages,
             page_size,
-        },
-        _ if details.file.is_some() => PrefaultReason::File,
-        _ => PrefaultReason::Other,
+        };
+    }
+    if details.file.is_some() {
+        PrefaultReason::File
+    } else {
+        PrefaultReason::Other
     }
 }
 

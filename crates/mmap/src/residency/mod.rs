@@ -20,7 +20,7 @@ pub(crate) use in_memory::resident_bytes;
 /// What is in memory. Nothing here touches a page or moves one in or out; the answers may be out of date when they arrive.
 ///
 /// A page counts as in memory if an access to it would wait for no disk and allocate nothing:
-/// - of private memory without a file, if this process has used it and it is not swapped out;
+/// - of private memory without a file, if this process has used it and it did not leave for the swap;
 /// - of a file or of shared memory, if it is in the page cache, whoever brought it there, and whether or not it is
 ///   mapped here. For a private mapping of a file its own copies count as well;
 /// - of a huge page on hugetlbfs, if it is mapped in this process: a page that only another process has

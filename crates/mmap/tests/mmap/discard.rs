@@ -26,7 +26,8 @@ const USED: u8 = 0xaa;
 /// A region of which every byte was written, with a clean bitmap.
 fn used(source: Source, size: usize) -> MmapRegion<AtomicBitmap> {
     let region = source.region_over_content(size);
-    region.as_volatile_slice().fill(USED).unwrap();
+    let filled = region.as_volatile_slice().fill(USED);
+    filled.expect("a write");
     region.bitmap().reset();
     region
 }
@@ -194,6 +195,8 @@ fn memory_that_must_not_be_written_is_not_discarded() {
             matches!(error, DiscardError::NotWritable { protection: p } if p == protection),
             "{error:?}"
         );
+        let error = region.discard_zero_pages(0, SIZE).unwrap_err();
+        assert!(matches!(error, DiscardError::NotWritable { .. }));
         let mut byte = [0];
         file.read_exact_at(&mut byte, 0).unwrap();
         assert_eq!(byte, [USED]);

@@ -57,7 +57,7 @@ proptest! {
     ) {
         let region = source.region(SIZE);
         let file = region.file_offset();
-        let mut is_zero = vec![true; PAGES];
+        let mut is_zero = [true; PAGES];
         for (index, page) in pages.iter().enumerate() {
             let at = index * BIG_PAGE;
             let slice = region.get_slice(at, BIG_PAGE).unwrap();
@@ -252,7 +252,9 @@ impl Drop for Swap {
     fn drop(&mut self) {
         // SAFETY: the pointer is to a string that ends in a zero.
         let status = unsafe { libc::swapoff(self.path.as_ptr()) };
-        assert_eq!(status, 0, "{}", io::Error::last_os_error());
+        if status != 0 {
+            println!("cannot stop swapping: {}", io::Error::last_os_error());
+        }
     }
 }
 
@@ -262,13 +264,13 @@ const SWAPPED: u64 = 1 << 62;
 /// Returns what `/proc/self/pagemap` says of the page at an offset.
 fn page_table_entry(region: &MmapRegion<impl Bitmap>, offset: usize) -> u64 {
     // SAFETY: takes an integer, returns an integer.
-    let page_size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+    let page_size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) });
+    let page_size = page_size.expect("a page size");
     let page = (region.as_ptr().addr() + offset) / page_size;
     let mut entry = [0; 8];
-    let page_table = File::open("/proc/self/pagemap").unwrap();
-    page_table
-        .read_exact_at(&mut entry, page as u64 * 8)
-        .unwrap();
+    let page_table = File::open("/proc/self/pagemap").expect("the page table");
+    let read = page_table.read_exact_at(&mut entry, page as u64 * 8);
+    read.expect("an entry");
     u64::from_ne_bytes(entry)
 }
 
