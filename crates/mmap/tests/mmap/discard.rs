@@ -10,8 +10,8 @@ use std::thread;
 use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 use guest_memory_core::FileOffset;
 use guest_memory_mmap::{
-    DiscardError, DiscardMethod, DiscardReads, HugePageSize, MmapRegion, MmapRegionBuilder,
-    Prefault, PrefaultError, PrefaultReason, Protection,
+    Backing, DiscardError, DiscardMethod, DiscardReads, HugePageSize, MmapRegion,
+    MmapRegionBuilder, Prefault, PrefaultError, PrefaultReason, Protection, Seals,
 };
 use guest_memory_volatile::VolatileMemory;
 use proptest::prelude::*;
@@ -314,7 +314,19 @@ fn a_file_system_without_holes_is_an_error_with_its_name() {
 
 #[test]
 fn a_file_sealed_against_writes_keeps_its_bytes() {
-    let region = used(Source::MemoryFile, SIZE);
+    let backing = Backing::Memfd {
+        name: "sealed-later".to_owned(),
+        seals: Seals {
+            seal: false,
+            ..Seals::ALL
+        },
+        huge_pages: None,
+    };
+    let region = MmapRegionBuilder::<AtomicBitmap>::new(SIZE)
+        .with_backing(backing)
+        .build()
+        .unwrap();
+    region.as_volatile_slice().fill(USED).unwrap();
     let file = region.file_offset().unwrap().file();
     // SAFETY: the descriptor is open; the command takes an integer.
     let status = unsafe {
