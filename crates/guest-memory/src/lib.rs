@@ -205,3 +205,14 @@ pub mod region {
 pub mod volatile_memory {
     pub use guest_memory_volatile::volatile_memory::*;
 }
+
+/// The code in these pages is compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+    #[doc = include_str!("../../../docs/backings.md")]
+    struct Backings;
+}
