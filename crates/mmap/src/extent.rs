@@ -68,6 +68,21 @@ impl<'a> Extent<'a> {
         self.details
     }
 
+    /// Returns the same with another protection.
+    ///
+    /// # Safety
+    ///
+    /// It must be the range's.
+    pub(crate) unsafe fn with_protection(self, protection: Protection) -> Self {
+        Self {
+            details: Details {
+                protection,
+                ..self.details
+            },
+            ..self
+        }
+    }
+
     /// Returns `[offset, offset + len_bytes)` of it, or nothing if that is not part of it.
     pub(crate) fn part(&self, offset: usize, len_bytes: usize) -> Option<Self> {
         let end = offset.checked_add(len_bytes)?;

@@ -3,9 +3,11 @@
 #![expect(unsafe_code, reason = "takes away access that somebody may rely on")]
 
 use std::io;
+use std::ops::Range;
 
 use guest_memory_bitmap::Bitmap;
 
+use crate::extent::Extent;
 use crate::protections::Protections;
 use crate::view::View;
 use crate::{MmapRegion, Protection};
@@ -66,6 +68,21 @@ impl<B: Bitmap> MmapRegion<B> {
             Some(protections) => protections.over(offset, length),
             None => Protection::from_prot(self.prot),
         }
+    }
+
+    /// Lists the parts of a range within the region that differ in protection, each as the calls see it that manage memory.
+    pub(crate) fn extents(&self, range: Range<usize>) -> Vec<(Range<usize>, Extent<'_>)> {
+        let parts = match &self.protections {
+            Some(protections) => protections.parts(range),
+            None => vec![(range, Protection::from_prot(self.prot))],
+        };
+        let extent = self.extent();
+        let part = |(range, protection): (Range<usize>, Protection)| {
+            let part = extent.part(range.start, range.len())?;
+            // SAFETY: it is what is noted for the range. Who changes it at the same time vouches for those who use the range.
+            Some((range, unsafe { part.with_protection(protection) }))
+        };
+        parts.into_iter().filter_map(part).collect()
     }
 
     /// Changes what may be done with `[offset, offset + length)`, whole pages, while nobody has a window on the region.

@@ -2,6 +2,7 @@
 //! The protections of a region's pages, where they differ or may change while the region is in use.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use crate::Protection;
@@ -44,6 +45,23 @@ impl Protections {
             }
         }
         least
+    }
+
+    /// Lists the parts of a range by what may be done with them, in order.
+    pub(crate) fn parts(&self, range: Range<usize>) -> Vec<(Range<usize>, Protection)> {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let first = pieces.partition_point(|piece| piece.end <= range.start);
+        let mut parts = Vec::new();
+        let mut start = range.start;
+        for piece in pieces.iter().skip(first) {
+            if start >= range.end {
+                break;
+            }
+            let end = usize::min(piece.end, range.end);
+            parts.push((start..end, piece.protection));
+            start = end;
+        }
+        parts
     }
 
     /// Changes `[offset, offset + count)` by the given call, under the lock.
@@ -130,6 +148,13 @@ mod tests {
                 for count in 0..=LEN - offset {
                     let bytes = &model[offset..offset + count.max(1)];
                     prop_assert_eq!(protections.over(offset, count), *bytes.iter().min().unwrap());
+                    let parts = protections.parts(offset..offset + count);
+                    let listed: Vec<_> = parts
+                        .iter()
+                        .flat_map(|(range, protection)| range.clone().map(|byte| (byte, *protection)))
+                        .collect();
+                    let expected: Vec<_> = (offset..offset + count).map(|byte| (byte, model[byte])).collect();
+                    prop_assert_eq!(listed, expected);
                 }
             }
             let pieces = protections.pieces.read().unwrap();

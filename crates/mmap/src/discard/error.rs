@@ -28,9 +28,9 @@ pub enum DiscardError {
         /// How it is mapped.
         protection: Protection,
     },
-    /// Somebody else mapped the memory: what would become of it is not known, and it is theirs to give back.
+    /// Somebody else mapped the memory: what would become of it is not known.
     #[error("cannot discard memory that somebody else mapped")]
-    NotOwned,
+    External,
     /// Somebody locked pages of the range in memory (mlock), and the way that works for this memory does not work for those.
     ///
     /// The range can be discarded once it is unlocked. The pages of a device that is mapped privately count as locked.

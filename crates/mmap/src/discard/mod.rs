@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use guest_memory_bitmap::Bitmap;
 
 use crate::extent::Extent;
-use crate::{MmapRegion, Sharing, residency, sys, whole_pages};
+use crate::{BackingKind, MmapRegion, Sharing, residency, sys, whole_pages};
 pub use error::DiscardError;
 
 /// How memory was given back.
@@ -96,8 +96,8 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Errors
     ///
     /// - [`OutOfBounds`](DiscardError::OutOfBounds): the range reaches past the end;
-    /// - [`NotOwned`](DiscardError::NotOwned): somebody else mapped the memory;
-    /// - [`NotWritable`](DiscardError::NotWritable): it is not mapped for reading and writing;
+    /// - [`External`](DiscardError::External): somebody else mapped the memory, even if the region took it over;
+    /// - [`NotWritable`](DiscardError::NotWritable): the pages are not all mapped for reading and writing;
     /// - [`Locked`](DiscardError::Locked): it is locked, and shared without a file or the kernel too old;
     /// - [`System`](DiscardError::System): the kernel or the file system refused.
     ///
@@ -131,21 +131,12 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # }
     /// ```
     pub fn discard(&self, offset: usize, length: usize) -> Result<DiscardReport, DiscardError> {
-        let end = match offset.checked_add(length) {
-            Some(end) if end <= self.size() => end,
-            _ => {
-                return Err(DiscardError::OutOfBounds {
-                    offset,
-                    length,
-                    size: self.size(),
-                });
-            }
-        };
+        let end = self.end_of(offset, length)?;
         let extent = self.extent();
         let details = extent.details();
-        self.check_discardable()?;
-
         let pages = whole_pages::inside(offset..end, details.page_size);
+        self.check_discardable(pages.clone())?;
+
         let freed = residency::resident_bytes(&extent, pages.clone()).ok();
         let discarded = discard(&extent, pages.clone());
         // After the pages have changed, or a harvest could take the marks before there is anything to copy.
@@ -181,7 +172,8 @@ impl<B: Bitmap> MmapRegion<B> {
     ///
     /// As for [`discard`](Self::discard).
     pub fn discard_zero_pages(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
-        self.check_discardable()?;
+        let end = self.end_of(offset, length)?;
+        self.check_discardable(offset..end)?;
         let details = self.extent().details();
         if details.file.is_some() && details.sharing == Sharing::Private {
             return Err(DiscardError::FileContent);
@@ -195,10 +187,21 @@ impl<B: Bitmap> MmapRegion<B> {
         Ok(bytes)
     }
 
-    fn check_discardable(&self) -> Result<(), DiscardError> {
-        let protection = self.extent().details().protection;
-        if !self.owned() {
-            Err(DiscardError::NotOwned)
+    fn end_of(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.size() => Ok(end),
+            _ => Err(DiscardError::OutOfBounds {
+                offset,
+                length,
+                size: self.size(),
+            }),
+        }
+    }
+
+    fn check_discardable(&self, range: Range<usize>) -> Result<(), DiscardError> {
+        let protection = self.protection(range.start, range.len());
+        if self.backing() == BackingKind::External {
+            Err(DiscardError::External)
         } else if !protection.is_writable() {
             Err(DiscardError::NotWritable { protection })
         } else {

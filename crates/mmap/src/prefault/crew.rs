@@ -2,7 +2,6 @@
 //! The threads that populate: each takes the next piece until none is left or something goes wrong.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -29,9 +28,10 @@ const PIECE: usize = 16 << 20;
 pub(super) struct Job<'e> {
     /// Which region, for errors.
     pub(super) region: usize,
+    /// Where the extent starts in its region.
+    pub(super) offset: usize,
+    /// Whole pages, except for the last one of the region.
     pub(super) extent: Extent<'e>,
-    /// Whole pages of it, except for the last one of the region.
-    pub(super) pages: Range<usize>,
 }
 
 /// Populates all jobs.
@@ -56,7 +56,7 @@ fn check_limit(
 ) -> Result<(), PrefaultError> {
     let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     let charged: Vec<&Job<'_>> = jobs.iter().filter(|job| is_charged(&job.extent)).collect();
-    let lengths = charged.iter().map(|job| bytes(job.pages.len()));
+    let lengths = charged.iter().map(|job| bytes(job.extent.len_bytes()));
     let total = lengths.fold(0, u64::saturating_add);
     if total == 0 {
         return Ok(());
@@ -66,8 +66,9 @@ fn check_limit(
     };
     // Only now, since to find out what is there takes a look at each page.
     let missing = charged.iter().map(|job| {
-        let there = residency::resident_bytes(&job.extent, job.pages.clone()).unwrap_or(0);
-        bytes(job.pages.len().saturating_sub(there))
+        let length = job.extent.len_bytes();
+        let there = residency::resident_bytes(&job.extent, 0..length).unwrap_or(0);
+        bytes(length.saturating_sub(there))
     });
     let missing = missing.fold(0, u64::saturating_add);
     if missing <= tightest.left() {
@@ -100,7 +101,7 @@ pub(super) fn run_by(
     let work = Work {
         total: jobs
             .iter()
-            .fold(0, |sum, job| job.pages.len().saturating_add(sum)),
+            .fold(0, |sum, job| job.extent.len_bytes().saturating_add(sum)),
         pieces,
         next: AtomicUsize::new(0),
         state: Mutex::new(State {
@@ -159,19 +160,20 @@ fn pieces<'e>(job: &Job<'e>) -> impl Iterator<Item = Piece<'e>> {
     let job = job.clone();
     let size = usize::max(PIECE, job.extent.details().page_size);
     let first_address = job.extent.start().addr().get();
-    let mut at = job.pages.start;
+    let job_len = job.extent.len_bytes();
+    let mut at = 0usize;
     std::iter::from_fn(move || {
-        if at >= job.pages.end {
+        if at >= job_len {
             return None;
         }
         let address = first_address.saturating_add(at);
         let to_boundary = size.saturating_sub(address & size.wrapping_sub(1));
-        let len_bytes = usize::min(to_boundary, job.pages.end.saturating_sub(at));
+        let len_bytes = usize::min(to_boundary, job_len.saturating_sub(at));
         let piece = Piece {
             region: job.region,
             extent: job.extent.part(at, len_bytes)?,
-            offset: at,
-            job_end: job.pages.end,
+            offset: job.offset.saturating_add(at),
+            job_end: job.offset.saturating_add(job_len),
         };
         at = at.saturating_add(len_bytes);
         Some(piece)
@@ -311,14 +313,15 @@ fn mask(cpus: &[usize]) -> io::Result<Vec<libc::c_ulong>> {
 mod tests {
     use super::*;
     use crate::MmapRegion;
+    use std::ops::Range;
 
     #[test]
     fn what_a_control_group_does_not_allow_is_refused_unless_it_is_there() {
         let region = MmapRegion::<()>::new(1 << 20).unwrap();
-        let job = |pages| Job {
+        let job = |pages: Range<usize>| Job {
             region: 0,
-            extent: region.extent(),
-            pages,
+            offset: pages.start,
+            extent: region.extent().part(pages.start, pages.len()).unwrap(),
         };
         let limit = || {
             Some(MemoryLimit {
@@ -340,12 +343,13 @@ mod tests {
     #[test]
     fn pieces_are_the_job_in_order_and_end_at_boundaries_of_addresses() {
         let region = MmapRegion::<()>::new(100 << 20).unwrap();
+        let (start, end) = (0x3000, (100 << 20) - 0x1000);
         let job = Job {
             region: 0,
-            extent: region.extent(),
-            pages: 0x3000..(100 << 20) - 0x1000,
+            offset: start,
+            extent: region.extent().part(start, end - start).unwrap(),
         };
-        let mut at = job.pages.start;
+        let mut at = start;
         let pieces: Vec<_> = pieces(&job).collect();
         for piece in &pieces {
             assert_eq!(piece.offset, at);
@@ -355,9 +359,9 @@ mod tests {
             );
             assert!(piece.extent.len_bytes() <= PIECE);
             at += piece.extent.len_bytes();
-            assert!(at == job.pages.end || (region.as_ptr().addr() + at).is_multiple_of(PIECE));
+            assert!(at == end || (region.as_ptr().addr() + at).is_multiple_of(PIECE));
         }
-        assert_eq!(at, job.pages.end);
+        assert_eq!(at, end);
         assert!(pieces.len() >= 6);
     }
 

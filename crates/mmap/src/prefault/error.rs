@@ -20,7 +20,7 @@ pub enum PrefaultError {
         /// Size of the region: the range must end there or before.
         size: usize,
     },
-    /// The memory can neither be read nor written by this process.
+    /// Some of the memory can neither be read nor written by this process.
     #[error("memory of region {region} is mapped without PROT_READ and cannot be populated")]
     NoAccess {
         /// Which of the regions, counted from 0; 0 if there was but one.

@@ -169,13 +169,13 @@ pub enum PrefaultMethod {
 impl<B: Bitmap> MmapRegion<B> {
     /// Populates the whole region: each page is there afterwards, mapped, so that its first use does not wait for the kernel.
     ///
-    /// Writable memory is made ready to be written, read-only memory to be read. No byte changes, whoever
+    /// Writable pages are made ready to be written, read-only ones to be read. No byte changes, whoever
     /// else uses the memory at the same time. Pages may leave again if the system runs short of memory, unless they are
     /// locked or huge pages.
     ///
     /// # Errors
     ///
-    /// - [`NoAccess`](PrefaultError::NoAccess): the memory is mapped without `PROT_READ`;
+    /// - [`NoAccess`](PrefaultError::NoAccess): some of the memory can neither be read nor written;
     /// - [`OverLimit`](PrefaultError::OverLimit): a control group would have this process killed;
     /// - [`Populate`](PrefaultError::Populate): a page cannot be had; it says which, why, and how many were;
     /// - [`Cancelled`](PrefaultError::Cancelled): the flag was set;
@@ -205,8 +205,9 @@ impl<B: Bitmap> MmapRegion<B> {
         length: usize,
         how: &Prefault<'_>,
     ) -> Result<PrefaultReport, PrefaultError> {
-        let job = job(0, &self.extent(), offset, length)?;
-        crew::run(&[job], how)
+        let mut work = Vec::new();
+        add_jobs(&mut work, 0, self, offset, length)?;
+        crew::run(&work, how)
     }
 }
 
@@ -234,9 +235,11 @@ pub fn prefault_all<'r, B: Bitmap + 'r>(
     regions: impl IntoIterator<Item = &'r MmapRegion<B>>,
     how: &Prefault<'_>,
 ) -> Result<PrefaultReport, PrefaultError> {
-    let regions = regions.into_iter().enumerate();
-    let jobs = regions.map(|(index, region)| job(index, &region.extent(), 0, region.size()));
-    crew::run(&jobs.collect::<Result<Vec<_>, _>>()?, how)
+    let mut work = Vec::new();
+    for (index, region) in regions.into_iter().enumerate() {
+        add_jobs(&mut work, index, region, 0, region.size())?;
+    }
+    crew::run(&work, how)
 }
 
 /// Populates all of an extent.
@@ -244,33 +247,43 @@ pub(crate) fn prefault_extent(
     extent: Extent<'_>,
     how: &Prefault<'_>,
 ) -> Result<PrefaultReport, PrefaultError> {
-    crew::run(&[job(0, &extent, 0, extent.len_bytes())?], how)
+    crew::run(&[job(0, 0, extent)?], how)
 }
 
-/// Describes what is to be done for a range of a region.
-fn job<'e>(
-    region: usize,
-    extent: &Extent<'e>,
+/// Adds what is to be done for a range of a region: one job for each part that differs in protection.
+fn add_jobs<'r, B: Bitmap>(
+    work: &mut Vec<Job<'r>>,
+    index: usize,
+    region: &'r MmapRegion<B>,
     offset: usize,
     length: usize,
-) -> Result<Job<'e>, PrefaultError> {
-    let size = extent.len_bytes();
-    let out_of_bounds = || PrefaultError::OutOfBounds {
-        offset,
-        length,
-        size,
+) -> Result<(), PrefaultError> {
+    let size = region.size();
+    let end = match offset.checked_add(length) {
+        Some(end) if end <= size => end,
+        _ => {
+            return Err(PrefaultError::OutOfBounds {
+                offset,
+                length,
+                size,
+            });
+        }
     };
-    let end = offset.checked_add(length).ok_or_else(out_of_bounds)?;
-    if end > size {
-        return Err(out_of_bounds());
+    let page_size = region.extent().details().page_size;
+    let pages = whole_pages::around(offset..end, page_size, size);
+    for (range, extent) in region.extents(pages) {
+        work.push(job(index, range.start, extent)?);
     }
+    Ok(())
+}
+
+fn job(region: usize, offset: usize, extent: Extent<'_>) -> Result<Job<'_>, PrefaultError> {
     if !extent.details().protection.is_readable() {
         return Err(PrefaultError::NoAccess { region });
     }
-    let pages = whole_pages::around(offset..end, extent.details().page_size, size);
     Ok(Job {
         region,
-        extent: *extent,
-        pages,
+        offset,
+        extent,
     })
 }

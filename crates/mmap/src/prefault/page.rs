@@ -200,8 +200,8 @@ mod tests {
     fn by_touch_of<B: Bitmap>(region: &MmapRegion<B>, threads: usize) -> Result<(), PrefaultError> {
         let job = Job {
             region: 0,
+            offset: 0,
             extent: region.extent(),
-            pages: 0..region.size(),
         };
         let how = Prefault::new().with_threads(NonZeroUsize::new(threads).unwrap());
         let report = run_by(&[job], &how, PrefaultMethod::Touch)?;

@@ -130,7 +130,7 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Errors
     ///
     /// [`OutOfBounds`](ResidencyError::OutOfBounds) if the range reaches past the end,
-    /// [`NotReadable`](ResidencyError::NotReadable) if the memory is mapped without `PROT_READ`,
+    /// [`NotReadable`](ResidencyError::NotReadable) if the range is not all mapped with `PROT_READ`,
     /// [`Query`](ResidencyError::Query) if `/proc` is not there or the kernel cannot say,
     /// [`Access`](ResidencyError::Access) if a page cannot be read.
     ///
@@ -183,7 +183,7 @@ impl<B: Bitmap> MmapRegion<B> {
     ) -> Result<Vec<zeroes::ZeroRun>, ResidencyError> {
         let range = self.checked(offset, length)?;
         let details = self.extent().details();
-        if !details.protection.is_readable() {
+        if !self.protection(offset, length).is_readable() {
             return Err(ResidencyError::NotReadable);
         }
         let pages = whole_pages::inside(range, details.page_size);

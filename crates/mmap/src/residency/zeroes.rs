@@ -13,7 +13,7 @@ use guest_memory_volatile::VolatileMemory;
 use super::{ResidencyError, data, in_memory};
 use crate::extent::Extent;
 use crate::whole_pages;
-use crate::{MmapRegion, Sharing, sys};
+use crate::{BackingKind, MmapRegion, Sharing, sys};
 
 /// Bytes of a file that are read at once.
 const FILE_CHUNK: usize = 1 << 18;
@@ -32,10 +32,10 @@ pub(super) fn find<B: Bitmap>(
     pages: Range<usize>,
 ) -> Result<Vec<ZeroRun>, ResidencyError> {
     let extent = region.extent();
-    let plan = if region.owned() {
-        plan(&extent, pages.clone())
-    } else {
+    let plan = if region.backing() == BackingKind::External {
         plan_unknown(&extent, pages.clone())
+    } else {
+        plan(&extent, pages.clone())
     };
     let plan = plan.map_err(|source| ResidencyError::Query {
         operation: "learn which pages are in use",

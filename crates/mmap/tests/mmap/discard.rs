@@ -218,11 +218,11 @@ fn memory_of_somebody_else_is_not_discarded() {
     .unwrap();
     assert!(matches!(
         region.discard(0, SIZE).unwrap_err(),
-        DiscardError::NotOwned
+        DiscardError::External
     ));
     assert!(matches!(
         region.discard_zero_pages(0, SIZE).unwrap_err(),
-        DiscardError::NotOwned
+        DiscardError::External
     ));
     assert!(bytes_of(&owner).iter().all(|byte| *byte == USED));
 }
@@ -341,6 +341,46 @@ fn a_file_sealed_against_writes_keeps_its_bytes() {
     assert!(matches!(error, DiscardError::System { .. }));
     assert_eq!(errno(&error), Some(libc::EPERM));
     assert!(bytes_of(&region).iter().all(|byte| *byte == USED));
+}
+
+#[test]
+fn what_may_be_discarded_is_up_to_the_pages() {
+    let mut region = used(Source::Anonymous, SIZE);
+    region
+        .set_protection(BIG_PAGE, BIG_PAGE, Protection::ReadOnly)
+        .unwrap();
+    for (offset, length) in [(0, SIZE), (BIG_PAGE, BIG_PAGE), (BIG_PAGE / 2, BIG_PAGE)] {
+        for error in [
+            region.discard(offset, length).unwrap_err(),
+            region.discard_zero_pages(offset, length).unwrap_err(),
+        ] {
+            let is_refused = matches!(
+                error,
+                DiscardError::NotWritable {
+                    protection: Protection::ReadOnly
+                }
+            );
+            assert!(is_refused, "{error:?}");
+        }
+    }
+    assert!(bytes_of_parts(&region).iter().all(|byte| *byte == USED));
+    assert!(dirty_bytes(&region).is_empty());
+    region.discard(0, BIG_PAGE + 1).unwrap();
+    region.discard(2 * BIG_PAGE - 1, BIG_PAGE + 1).unwrap();
+    let expected = |at: usize| !(at < BIG_PAGE || (2 * BIG_PAGE..3 * BIG_PAGE).contains(&at));
+    for (at, byte) in bytes_of_parts(&region).into_iter().enumerate() {
+        assert_eq!(byte == USED, expected(at), "at {at:#x}");
+    }
+}
+
+/// Returns all bytes of a region whose pages are all readable, not all in the same way.
+fn bytes_of_parts(region: &MmapRegion<AtomicBitmap>) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE];
+    for (part, at) in bytes.chunks_mut(BIG_PAGE).zip((0..).step_by(BIG_PAGE)) {
+        let slice = region.get_slice(at, BIG_PAGE).expect("a readable page");
+        slice.read_slice(part, 0).expect("a read");
+    }
+    bytes
 }
 
 #[test]

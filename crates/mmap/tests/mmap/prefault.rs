@@ -13,7 +13,7 @@ use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 use guest_memory_core::{FileOffset, GuestAddress, GuestMemory};
 use guest_memory_mmap::{
     GuestMemoryMmap, HugePageSize, MmapRegion, MmapRegionBuilder, Prefault, PrefaultError,
-    PrefaultMethod, PrefaultProgress, PrefaultReason, prefault_all,
+    PrefaultMethod, PrefaultProgress, PrefaultReason, Protection, prefault_all,
 };
 use guest_memory_volatile::VolatileMemory;
 
@@ -84,6 +84,34 @@ fn read_only_memory_is_populated_for_reading() {
     let report = region.prefault(&Prefault::new()).unwrap();
     assert_eq!(report.populated, SIZE);
     assert!(region.is_resident(0, SIZE).unwrap());
+}
+
+#[test]
+fn pages_are_populated_for_what_may_be_done_with_them() {
+    let file = file_of(3 * BIG_PAGE as u64);
+    let builder = MmapRegionBuilder::<AtomicBitmap>::new(3 * BIG_PAGE)
+        .with_file_offset(FileOffset::new(file.try_clone().unwrap(), 0))
+        .with_mmap_flags(libc::MAP_PRIVATE);
+    let mut region = builder.build().unwrap();
+    region
+        .set_protection(BIG_PAGE, BIG_PAGE, Protection::ReadOnly)
+        .unwrap();
+    let report = region.prefault(&Prefault::new()).unwrap();
+    assert_eq!(report.populated, 3 * BIG_PAGE);
+    // Where it may be written it is a copy of the file's pages, elsewhere they show.
+    file.write_all_at(&vec![9; 3 * BIG_PAGE], 0).unwrap();
+    for (at, byte) in [(0, 0), (BIG_PAGE, 9), (2 * BIG_PAGE, 0)] {
+        let slice = region.get_slice(at, BIG_PAGE).unwrap();
+        assert_eq!(slice.read_obj::<u8>(0).unwrap(), byte, "at {at:#x}");
+    }
+
+    region
+        .set_protection(2 * BIG_PAGE, BIG_PAGE, Protection::NoAccess)
+        .unwrap();
+    let error = region.prefault(&Prefault::new()).unwrap_err();
+    assert!(matches!(error, PrefaultError::NoAccess { region: 0 }));
+    let accessible = region.prefault_range(0, 2 * BIG_PAGE, &Prefault::new());
+    assert_eq!(accessible.unwrap().populated, 2 * BIG_PAGE);
 }
 
 #[test]
@@ -291,10 +319,12 @@ fn a_pool_that_is_too_small_is_an_error_and_no_signal() {
             else {
                 panic!("unexpected {error:?}");
             };
-            assert_eq!((done, total), (free * TWO_MIB, size));
+            assert_eq!(total, size);
+            // Somebody who takes no turn may have had some.
+            assert!(done > 0 && done <= free * TWO_MIB, "{done} {free}");
             assert_eq!(needed_pages, pages - offset / TWO_MIB);
             if count == 1 {
-                assert_eq!(offset, free * TWO_MIB);
+                assert_eq!(offset, done);
             }
             let counts = format!("{needed_pages} huge pages of 2097152 bytes needed");
             assert!(message.contains(&counts), "{message}");

@@ -9,7 +9,9 @@ use std::{fs, io};
 
 use guest_memory_bitmap::Bitmap;
 use guest_memory_core::FileOffset;
-use guest_memory_mmap::{HugePageSize, MmapRegion, MmapRegionBuilder, Prefault};
+use guest_memory_mmap::{
+    HugePageSize, MmapRegion, MmapRegionBuilder, Prefault, Protection, ResidencyError,
+};
 use guest_memory_volatile::VolatileMemory;
 use proptest::prelude::*;
 
@@ -121,6 +123,18 @@ fn a_page_with_one_byte_is_found_out_wherever_it_is() {
     // Whole pages only.
     assert!(region.zero_ranges(1, 4096).unwrap().is_empty());
     assert_eq!(region.zero_ranges(1, 2 * 4096).unwrap().len(), 1);
+}
+
+#[test]
+fn a_closed_part_is_not_looked_at() {
+    let mut region = Source::Anonymous.region(SIZE);
+    region
+        .set_protection(BIG_PAGE, BIG_PAGE, Protection::NoAccess)
+        .unwrap();
+    let error = region.zero_ranges(0, SIZE).unwrap_err();
+    assert!(matches!(error, ResidencyError::NotReadable));
+    let open = region.zero_ranges(2 * BIG_PAGE, BIG_PAGE).unwrap();
+    assert_eq!(open, vec![2 * BIG_PAGE..3 * BIG_PAGE]);
 }
 
 #[test]
