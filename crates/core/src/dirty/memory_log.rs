@@ -52,11 +52,7 @@ pub struct MemoryLog<S> {
     space: S,
 }
 
-impl<S> MemoryLog<S>
-where
-    S: GuestAddressSpace<M: GuestMemory>,
-    <<S::M as GuestMemory>::R as GuestMemoryRegion>::B: DirtyLog<Pages = DirtyPages>,
-{
+impl<S: GuestAddressSpace<M: GuestMemory>> MemoryLog<S> {
     /// Makes the log of the memory that `space` has at the time of each call.
     pub fn new(space: S) -> Self {
         Self { space }
@@ -67,6 +63,48 @@ where
         &self.space
     }
 
+    /// Adds a hypervisor's log of a slot: bit `b` of word `w` is page `64 * w + b` of the slot. In KVM it is what
+    /// `KVM_GET_DIRTY_LOG` returns; [`le_words`](guest_memory_bitmap::le_words) makes words of its bytes.
+    ///
+    /// The slot may hold several regions or a part of one, and have other pages than the bitmaps. While tracking is off nothing is
+    /// recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::OutsideSlot`] if a page past the slot's end is marked, [`SlotError::NoMemory`] if one is in no region, which
+    /// tells the first such address. Everything else is merged nevertheless.
+    pub fn merge_words(
+        &self,
+        slot: &MemorySlot,
+        words: impl IntoIterator<Item = u64>,
+    ) -> Result<(), SlotError> {
+        let memory = self.space.memory();
+        let mut result = Ok(());
+        slot.for_each_range(words, |range| {
+            let merged = range.and_then(|(start, len)| mark(&*memory, start, len));
+            if result.is_ok() {
+                result = merged;
+            }
+        });
+        result
+    }
+
+    /// Adds one page of a slot: an entry of KVM's dirty ring, whose offset is in pages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`merge_words`](Self::merge_words).
+    pub fn merge_page(&self, slot: &MemorySlot, page: u64) -> Result<(), SlotError> {
+        let (start, len) = slot.page(page)?;
+        mark(&*self.space.memory(), start, len)
+    }
+}
+
+impl<S> MemoryLog<S>
+where
+    S: GuestAddressSpace<M: GuestMemory>,
+    <<S::M as GuestMemory>::R as GuestMemoryRegion>::B: DirtyLog<Pages = DirtyPages>,
+{
     /// Records marks in all regions from now on.
     ///
     /// When this returns, a write that is not marked is visible to the caller: what is copied now and what is
@@ -128,42 +166,6 @@ where
             count = count.saturating_add(1);
         }
         pages.parts.truncate(count);
-    }
-
-    /// Adds a hypervisor's log of a slot: bit `b` of word `w` is page `64 * w + b` of the slot. In KVM it is what
-    /// `KVM_GET_DIRTY_LOG` returns; [`le_words`](guest_memory_bitmap::le_words) makes words of its bytes.
-    ///
-    /// The slot may hold several regions or a part of one, and have other pages than the bitmaps. While tracking is off nothing is
-    /// recorded.
-    ///
-    /// # Errors
-    ///
-    /// [`SlotError::OutsideSlot`] if a page past the slot's end is marked, [`SlotError::NoMemory`] if one is in no region, which
-    /// tells the first such address. Everything else is merged nevertheless.
-    pub fn merge_words(
-        &self,
-        slot: &MemorySlot,
-        words: impl IntoIterator<Item = u64>,
-    ) -> Result<(), SlotError> {
-        let memory = self.space.memory();
-        let mut result = Ok(());
-        slot.for_each_range(words, |range| {
-            let merged = range.and_then(|(start, len)| mark(&*memory, start, len));
-            if result.is_ok() {
-                result = merged;
-            }
-        });
-        result
-    }
-
-    /// Adds one page of a slot: an entry of KVM's dirty ring, whose offset is in pages.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`merge_words`](Self::merge_words).
-    pub fn merge_page(&self, slot: &MemorySlot, page: u64) -> Result<(), SlotError> {
-        let (start, len) = slot.page(page)?;
-        mark(&*self.space.memory(), start, len)
     }
 }
 

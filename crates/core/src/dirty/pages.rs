@@ -135,6 +135,29 @@ impl GuestDirtyPages {
         }
     }
 
+    /// Adds every page that holds a byte of one of the ranges, given by start and length in bytes, as far as they are tracked.
+    ///
+    /// The ranges come by ascending address, as [`ranges`](Self::ranges) gives them; in another order some may be left out.
+    pub fn insert_ranges(&mut self, ranges: impl IntoIterator<Item = (GuestAddress, GuestUsize)>) {
+        let mut first = 0usize;
+        for (start, len) in ranges {
+            let is_below = |part: &Part| {
+                let offset = start.checked_offset_from(part.start);
+                offset.is_some_and(|offset| offset >= part.pages.byte_size() as u64)
+            };
+            let rest = self.parts.get(first..).unwrap_or_default();
+            let below = rest.iter().take_while(|part| is_below(part)).count();
+            first = first.saturating_add(below);
+            for part in self.parts.iter_mut().skip(first) {
+                let distance = part.start.checked_offset_from(start);
+                if distance.is_some_and(|distance| distance >= len) {
+                    break;
+                }
+                part.pages.insert_range(part.offsets_of(start, len));
+            }
+        }
+    }
+
     /// Adds all pages that are tracked: what the first round of a migration copies.
     pub fn insert_all(&mut self) {
         for part in &mut self.parts {

@@ -371,6 +371,10 @@ proptest! {
             let mut union = of(&REGIONS, &one);
             union.union_with(&of(regions, &other));
             assert_is(&union, &(&model(&one) | &model(&other)));
+            // Both sets' ranges by ascending address, into regions that they may not be of.
+            let mut at_once = of(regions, &one);
+            at_once.insert_ranges(of(&REGIONS, &other).ranges());
+            assert_is(&at_once, &(&model(&one) | &model(&other)));
             let mut rest = of(&REGIONS, &one);
             rest.subtract(&of(regions, &other));
             assert_is(&rest, &(&model(&one) - &model(&other)));
