@@ -7,7 +7,7 @@ use guest_memory_core::FileOffset;
 
 use crate::backing::{Prepared, anonymous, external, file, hugetlb, memfd};
 use crate::error::MmapRegionError;
-use crate::mapping::check_size;
+use crate::mapping::{Mapping, check_size};
 use crate::placement::Placement;
 use crate::region::Properties;
 use crate::{
@@ -291,16 +291,29 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// - [`Mmap`](MmapRegionError::Mmap), [`FileMetadata`](MmapRegionError::FileMetadata),
     ///   [`MemoryFile`](MmapRegionError::MemoryFile), [`PageSize`](MmapRegionError::PageSize): the
     ///   operating system refused.
-    pub fn build(mut self) -> Result<MmapRegion<B>, MmapRegionError> {
+    pub fn build(self) -> Result<MmapRegion<B>, MmapRegionError> {
+        let placement = self.placement;
+        self.build_by(|prepared, size, prot| prepared.map(size, prot, &placement))
+    }
+
+    /// As [`build`](Self::build), with memory that `map` maps: so many bytes with a protection, an OR of `PROT_*`. It is
+    /// not called for memory that is mapped already.
+    pub(crate) fn build_by<E: From<MmapRegionError>>(
+        mut self,
+        map: impl FnOnce(&Prepared, usize, i32) -> Result<Mapping, E>,
+    ) -> Result<MmapRegion<B>, E> {
         let policies = self.policies.take();
-        let mut region = self.map()?;
+        let mut region = self.map(map)?;
         if let Some(policies) = policies {
-            region.apply(&policies)?;
+            region.apply(&policies).map_err(MmapRegionError::from)?;
         }
         Ok(region)
     }
 
-    fn map(self) -> Result<MmapRegion<B>, MmapRegionError> {
+    fn map<E: From<MmapRegionError>>(
+        self,
+        map: impl FnOnce(&Prepared, usize, i32) -> Result<Mapping, E>,
+    ) -> Result<MmapRegion<B>, E> {
         check_size(self.size)?;
         self.source.check(self.flags)?;
         let prot = self.properties.prot;
@@ -316,13 +329,44 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
             }
             None => {
                 let prepared = self.source.prepare(self.size, self.flags, prot)?;
-                let mapping = prepared.map(self.size, prot, &self.placement)?;
+                let mapping = map(&prepared, self.size, prot)?;
                 (mapping, prepared, self.bitmap.make(self.size)?)
             }
         };
         // SAFETY: memory mapped above has this protection, is zeroed or a file's, and is new, so that no
         // reference covers it; for memory of somebody else the caller promised the same.
         Ok(unsafe { MmapRegion::from_parts(mapping, prepared, self.properties, bitmap) })
+    }
+}
+
+/// What a place in a flat memory asks of a description.
+impl<B> MmapRegionBuilder<B> {
+    /// Returns the size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Returns the least alignment that was asked for, in bytes.
+    pub(crate) fn alignment(&self) -> usize {
+        self.placement.alignment.map_or(1, Alignment::bytes)
+    }
+
+    /// Says whether the memory is mapped already, wherever that is.
+    pub(crate) fn has_pointer(&self) -> bool {
+        self.source.raw_pointer.is_some()
+    }
+
+    /// Describes the same memory with another bitmap.
+    pub(crate) fn tracked_by<C>(self, bitmap: C) -> MmapRegionBuilder<C> {
+        MmapRegionBuilder {
+            size: self.size,
+            flags: self.flags,
+            source: self.source,
+            placement: self.placement,
+            properties: self.properties,
+            policies: self.policies,
+            bitmap: BitmapChoice::Given(bitmap),
+        }
     }
 }
 

@@ -84,6 +84,7 @@ mod bytes_text;
 mod discard;
 mod error;
 mod extent;
+mod flat;
 mod guest_builder;
 mod guest_memory;
 mod guest_region;
@@ -100,6 +101,7 @@ mod region_kind;
 mod reservation;
 mod residency;
 mod sharing;
+mod space;
 mod sys;
 mod view;
 mod whole_pages;
@@ -112,6 +114,10 @@ pub use backing::shm::ShmObject;
 pub use builder::MmapRegionBuilder;
 pub use discard::{DiscardError, DiscardMethod, DiscardReads, DiscardReport};
 pub use error::{FromRangesError, MmapRegionError};
+pub use flat::{
+    FlatGuestMemory, FlatGuestMemoryBuilder, FlatMemoryError, FlatRegion, FlatRegionBuilder,
+    PartBitmap,
+};
 pub use guest_builder::{
     GuestMemoryBuildError, GuestMemoryBuilder, GuestMemoryPlan, PlanStep, RegionProblem, RegionSpec,
 };

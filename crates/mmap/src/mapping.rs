@@ -4,12 +4,12 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use crate::Protection;
 use crate::error::MmapRegionError;
 use crate::placement::Placement;
 use crate::reservation::{Contents, Reservation};
+use crate::space::{FilledPlace, Place};
 use crate::sys;
 
 /// Flags that name the address of a mapping.
@@ -37,12 +37,8 @@ enum Keeper {
     Stranger,
     /// A reservation of its own, perhaps with guard pages around the memory, that is unmapped when this is dropped.
     Own { _reservation: Reservation },
-    /// A reservation that others use too, in which `len_bytes` bytes from `offset` on are filled with this memory.
-    Common {
-        reservation: Arc<Reservation>,
-        offset: usize,
-        len_bytes: usize,
-    },
+    /// A place in a range of addresses that others use too.
+    Common { _place: FilledPlace },
 }
 
 impl Mapping {
@@ -83,33 +79,23 @@ impl Mapping {
         })
     }
 
-    /// Maps `size` bytes, of pages of `page_size` bytes, at an offset in a reservation.
-    ///
-    /// # Safety
-    ///
-    /// The place in the reservation must be vacant, and left to this mapping until it is dropped.
-    pub(crate) unsafe fn map_in(
-        reservation: Arc<Reservation>,
-        offset: usize,
+    /// Maps `size` bytes at a place that was set aside for them, of as many whole pages.
+    pub(crate) fn map_in(
+        place: Place,
         size: usize,
         contents: &Contents<'_>,
-        page_size: usize,
     ) -> Result<Self, MmapRegionError> {
         check_size(size)?;
         check_flags(contents)?;
-        let len_bytes = size
-            .checked_next_multiple_of(page_size)
-            .ok_or(MmapRegionError::TooLarge { size })?;
-        // SAFETY: the caller vouches for the place; the flags name no fixed address, as just checked.
-        let start = unsafe { reservation.fill(offset, len_bytes, contents) };
+        if place.len_bytes() < size {
+            return Err(MmapRegionError::TooLarge { size });
+        }
+        // SAFETY: the flags name no fixed address, as just checked.
+        let place = unsafe { place.fill(contents) }.map_err(MmapRegionError::Mmap)?;
         Ok(Self {
-            start: start.map_err(MmapRegionError::Mmap)?,
+            start: place.start(),
             len_bytes: size,
-            keeper: Keeper::Common {
-                reservation,
-                offset,
-                len_bytes,
-            },
+            keeper: Keeper::Common { _place: place },
         })
     }
 
@@ -184,21 +170,6 @@ impl Mapping {
         let start = unsafe { self.start.add(offset) };
         // SAFETY: the range is part of a mapping that is ours to manage; the caller vouches for those who use it.
         unsafe { sys::mprotect(start, len_bytes, protection.prot()) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if let Keeper::Common {
-            reservation,
-            offset,
-            len_bytes,
-        } = &self.keeper
-        {
-            // An error leaves the memory in its place until the reservation goes.
-            // SAFETY: this mapping filled the place, and whoever used it borrowed the region that owns this value.
-            let _ = unsafe { reservation.vacate(*offset, *len_bytes) };
-        }
     }
 }
 

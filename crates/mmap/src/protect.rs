@@ -85,6 +85,15 @@ impl<B: Bitmap> MmapRegion<B> {
         parts.into_iter().filter_map(part).collect()
     }
 
+    /// Returns what may be done with all of the memory, if that is the same everywhere and does not change while the region
+    /// is shared.
+    pub(crate) fn fixed_protection(&self) -> Option<Protection> {
+        match self.protections {
+            Some(_) => None,
+            None => Some(Protection::from_prot(self.prot)),
+        }
+    }
+
     /// Changes what may be done with `[offset, offset + length)`, whole pages, while nobody has a window on the region.
     ///
     /// For instance to make a firmware read-only once it is loaded. If the whole region changes, accesses stay as

@@ -114,11 +114,6 @@ impl Reservation {
         self.start
     }
 
-    /// Returns how many bytes of addresses there are.
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.len_bytes
-    }
-
     /// Returns the address `offset` bytes after the start, if `len_bytes` bytes follow it.
     pub(crate) fn place(&self, offset: usize, len_bytes: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(len_bytes)?;
@@ -175,6 +170,14 @@ impl Reservation {
             lost.push((offset, end));
         }
         occupied.map(|_| ())
+    }
+
+    /// Says whether somebody else may have an address of `[offset, offset + len_bytes)`.
+    pub(crate) fn has_lost(&self, offset: usize, len_bytes: usize) -> bool {
+        let end = offset.saturating_add(len_bytes);
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.iter()
+            .any(|&(lost_start, lost_end)| lost_start < end && offset < lost_end)
     }
 
     /// Takes the memory out of `[offset, offset + len_bytes)`; the addresses stay reserved.
