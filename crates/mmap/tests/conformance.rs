@@ -3,13 +3,19 @@
 
 use std::num::NonZeroUsize;
 
-use guest_memory_bitmap::AtomicBitmap;
-use guest_memory_conformance::{Config, memory, region};
+use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+use guest_memory_conformance::{Config, bytes, bytes_ext, memory, region};
 use guest_memory_core::{FileOffset, GuestAddress};
-use guest_memory_mmap::{GuestMemoryMmap, GuestRegionMmap, MmapRegionBuilder};
+use guest_memory_mmap::{
+    FlatGuestMemory, FlatGuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, MmapRegionBuilder,
+    PartBitmap,
+};
 
 /// Page size of a bitmap finer than the system's pages, in bytes.
 const FINE_PAGE: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not zero");
+
+/// Multiple of the system's pages on most machines, in bytes.
+const PAGE: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not zero");
 
 type Tracked = GuestRegionMmap<AtomicBitmap>;
 
@@ -97,14 +103,76 @@ fn memory_of_fine_dirty_pages_behaves() {
 
 #[test]
 fn memory_of_whole_pages_behaves() {
-    let config = Config::default()
-        .cases(64)
-        .granule(NonZeroUsize::new(4096).unwrap());
+    let config = Config::default().cases(64).granule(PAGE);
     memory::check_with(config, |ranges| {
         let regions = ranges
             .iter()
             .map(|&(start, len)| memfd(start, len))
             .collect();
         GuestMemoryMmap::from_regions(regions).unwrap()
+    });
+}
+
+/// Makes a flat memory of `len` bytes from 0 on, as many regions as there are pages.
+fn flat<B: Bitmap>(len: usize, bitmap: B) -> FlatGuestMemory<B> {
+    let builder = FlatGuestMemoryBuilder::new_with_bitmap(len as u64, bitmap);
+    let pages = (0..len).step_by(PAGE.get()).map(|start| {
+        let len = PAGE.get().min(len - start);
+        (GuestAddress(start as u64), MmapRegionBuilder::new(len))
+    });
+    let builder = pages.fold(builder, |builder, (start, page)| {
+        builder.with_region(start, page)
+    });
+    builder.build().expect("mapped memory")
+}
+
+fn flat_of_fine_pages(len: usize) -> FlatGuestMemory<AtomicBitmap> {
+    flat(len, AtomicBitmap::new(len, FINE_PAGE))
+}
+
+#[test]
+fn flat_memory_behaves() {
+    let mark =
+        |memory: &FlatGuestMemory<AtomicBitmap>, offset| memory.bitmap().mark_dirty(offset, 1);
+    let dirty_at =
+        |memory: &FlatGuestMemory<AtomicBitmap>, offset| memory.bitmap().dirty_at(offset);
+    let config = Config::default();
+    bytes::check_with(config, flat_of_fine_pages, GuestAddress, mark, dirty_at);
+    bytes_ext::check_with(config, flat_of_fine_pages, GuestAddress, mark, dirty_at);
+}
+
+#[test]
+fn untracked_flat_memory_behaves() {
+    bytes::check(|len| flat(len, ()), GuestAddress);
+    bytes_ext::check(|len| flat(len, ()), GuestAddress);
+}
+
+#[test]
+fn the_regions_of_flat_memories_behave() {
+    // Addresses for all that the suite wants below the top, and for what it wants right at it.
+    let (low, high) = (1 << 43, 1 << 30);
+    let of = |base: u64, span: u64, ranges: &[(GuestAddress, usize)]| {
+        let bitmap = AtomicBitmap::new(usize::try_from(span).unwrap(), PAGE);
+        let builder = FlatGuestMemoryBuilder::new_with_bitmap(span, bitmap);
+        let builder = builder.with_base(GuestAddress(base));
+        let ranges = ranges
+            .iter()
+            .filter(|(start, _)| start.0.wrapping_sub(base) < span);
+        let builder = ranges.fold(builder, |builder, &(start, len)| {
+            builder.with_region(start, MmapRegionBuilder::new(len))
+        });
+        builder.build().expect("mapped memory")
+    };
+    memory::check_with(Config::default().cases(64).granule(PAGE), |ranges| {
+        let memories = [
+            of(0, low, ranges),
+            of(0u64.wrapping_sub(high), high, ranges),
+        ];
+        // The regions keep what they are made of.
+        let regions = memories
+            .iter()
+            .flat_map(|memory| memory.regions().arc_regions());
+        let regions = regions.cloned().collect();
+        GuestMemoryMmap::<PartBitmap<AtomicBitmap>>::from_arc_regions(regions).unwrap()
     });
 }

@@ -13,7 +13,7 @@ use guest_memory_volatile::VolatileMemory;
 use crate::files::BIG_PAGE;
 
 /// Counts the mappings of the memory file of that name.
-fn mappings_of(name: &str) -> usize {
+pub(crate) fn mappings_of(name: &str) -> usize {
     let maps = fs::read_to_string("/proc/self/maps").expect("the list of mappings");
     maps.lines()
         .filter(|line| line.contains(&format!("/memfd:{name} ")))
@@ -21,7 +21,7 @@ fn mappings_of(name: &str) -> usize {
 }
 
 /// Counts the open descriptors of the memory file of that name.
-fn descriptors_of(name: &str) -> usize {
+pub(crate) fn descriptors_of(name: &str) -> usize {
     let folder = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
     let targets = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     targets

@@ -7,6 +7,7 @@ mod bad_input;
 mod changing_protection;
 mod discard;
 mod files;
+mod flat;
 mod guards;
 mod huge_pages;
 mod lifetime;
