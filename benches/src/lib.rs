@@ -3,13 +3,14 @@
 //!
 //! * [`ours`] and [`theirs`] are the files of `workloads/` compiled twice, once with this library's types and once with
 //!   those of `vm-memory`, so that both sides do exactly the same.
-//! * [`vectored`], [`harvest`], [`device`] and [`behind_iommu`] are what only this library has.
+//! * [`vectored`], [`harvest`], [`device`], [`behind_iommu`] and [`flat_memory`] are what only this library has.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
-//! this library and the limits alone. `harvests` and `lookups` show how a cost grows. `prefault`
-//! populates memory. `paths` is smaller still, for [`instructions`] to count. The criterion benches take a few of the same workloads.
+//! this library and the limits alone. `harvests` and `lookups` show how a cost grows; `flat` is flat memory beside an ordinary one,
+//! `backings` what each backing costs, `prefault` how fast memory is populated. `paths` is smaller still, for
+//! [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
 pub mod behind_iommu;
@@ -20,6 +21,7 @@ pub mod copies;
 pub mod descriptor;
 pub mod device;
 pub mod fault_guard;
+pub mod flat_memory;
 pub mod harvest;
 pub mod instructions;
 pub mod life;

@@ -38,6 +38,7 @@
 //!   files; [`MmapRegionBuilder`] chooses, [`GuestRegionMmap`] is one range of it.
 //!   [`GuestMemoryBuilder`] makes it all from one description; module [`mmap`] has backings and policies,
 //!   prefault, discard and residency.
+//! * [`FlatGuestMemory`]: the same in one range of host addresses, where translating is an addition and neighbours are one.
 //! * [`Bytes`]: reads, writes, atomics and streams by guest address, on a memory, a region or a
 //!   slice.
 //! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, likewise.
@@ -113,8 +114,8 @@ pub use iommu::{Iommu, IommuDevice, IommuMemory, IommuSession, Iotlb, SharedIotl
 #[cfg(feature = "mmap")]
 #[doc(inline)]
 pub use mmap::{
-    Backing, GuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, HugePageSize, MemoryTable,
-    MmapRegion, MmapRegionBuilder, Policies, Protection, RegionKind, RegionSpec,
+    Backing, FlatGuestMemory, GuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, HugePageSize,
+    MemoryTable, MmapRegion, MmapRegionBuilder, Policies, Protection, RegionKind, RegionSpec,
 };
 #[doc(inline)]
 pub use region::{

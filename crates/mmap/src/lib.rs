@@ -39,6 +39,7 @@
 //! * [`Prefault`]: populating memory by several threads, with a progress.
 //! * [`MmapRegion::discard`], [`MmapRegion::resident_bytes`] and their like: giving pages back, and finding out which are there.
 //! * [`MemoryTable`]: all of that as a table for people to read.
+//! * [`FlatGuestMemory`]: a guest's memory in one range of host addresses; [`FlatGuestMemoryBuilder`] describes it.
 //!
 //! # Guarantees
 //!
