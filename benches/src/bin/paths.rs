@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use guest_memory::bitmap::AtomicBitmap;
-use guest_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use guest_memory::{Bytes, FlatGuestMemory, GuestAddress, GuestMemoryMmap};
 use guest_memory_benches::descriptor::Descriptor;
-use guest_memory_benches::{failed, ours};
+use guest_memory_benches::{failed, flat_memory, ours};
 
 type Plain = GuestMemoryMmap<()>;
 type Tracked = GuestMemoryMmap<AtomicBitmap>;
+type Flat = FlatGuestMemory<()>;
 
 /// Bytes of the memory, which is one region.
 const MEMORY_LEN: usize = 64 << 10;
@@ -28,9 +29,10 @@ fn main() -> ExitCode {
         eprintln!("usage: paths CASE COUNT");
         return ExitCode::from(2);
     };
-    // Both always made, so that all cases begin alike.
+    // All always made, so that all cases begin alike.
     let plain: Plain = ours::access::memory(&[(0, MEMORY_LEN)]);
     let tracked: Tracked = ours::access::memory(&[(0, MEMORY_LEN)]);
+    let flat: Flat = flat_memory::flat(&[(0, MEMORY_LEN)]);
     let buffer = [1; 64];
     match case.as_str() {
         "empty" => take(count, &plain, empty),
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         "tracked_write_obj_u64" => take(count, &tracked, |memory, at| {
             tracked_write_obj_u64(memory, at, 1);
         }),
+        "flat_read_obj_u32" => take(count, &flat, flat_read_obj_u32),
+        "flat_write_obj_u32" => take(count, &flat, |memory, at| flat_write_obj_u32(memory, at, 1)),
         _ => {
             eprintln!("paths: no case {case}");
             return ExitCode::from(2);
@@ -95,5 +99,15 @@ fn write_slice_64(memory: &Plain, at: GuestAddress, bytes: &[u8; 64]) {
 
 #[inline(never)]
 fn tracked_write_obj_u64(memory: &Tracked, at: GuestAddress, value: u64) {
+    memory.write_obj(value, at).unwrap_or_else(|_| failed());
+}
+
+#[inline(never)]
+fn flat_read_obj_u32(memory: &Flat, at: GuestAddress) -> u32 {
+    memory.read_obj(at).unwrap_or_else(|_| failed())
+}
+
+#[inline(never)]
+fn flat_write_obj_u32(memory: &Flat, at: GuestAddress, value: u32) {
     memory.write_obj(value, at).unwrap_or_else(|_| failed());
 }

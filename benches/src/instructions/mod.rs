@@ -14,7 +14,9 @@ pub use count::{Profile, why_not};
 pub use table::Table;
 
 /// What the paths are, as `paths` calls them.
-const CASES: [&str; 6] = [
+const CASES: [&str; 8] = [
+    "flat_read_obj_u32",
+    "flat_write_obj_u32",
     "read_obj_u32",
     "write_obj_u32",
     "read_obj_descriptor",

@@ -22,6 +22,14 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Returns how many bytes the run has from an offset on; not 0.
+    #[inline(always)]
+    fn room_at(&self, offset: usize) -> Option<usize> {
+        // Below the start the difference wraps to something larger than any run.
+        let in_run = offset.wrapping_sub(self.start);
+        (in_run < self.len_bytes).then(|| self.len_bytes.wrapping_sub(in_run))
+    }
+
     /// Returns the offset behind the last byte.
     pub(super) fn end(&self) -> usize {
         // Does not saturate: a run is within the memory.
@@ -52,9 +60,22 @@ pub(super) struct Runs {
 struct Found {
     /// From the memory's start.
     offset: usize,
-    /// Bytes from there to the end of the run; not 0.
+    /// Bytes from there to the end of the run, not 0.
     room: usize,
     is_read_only: bool,
+}
+
+impl Found {
+    /// Notes the place, if the run may be accessed so.
+    #[inline(always)]
+    fn new(offset: usize, room: usize, run: Run, access: Permissions) -> Option<Self> {
+        let is_read_only = run.is_read_only;
+        (!is_read_only || !access.has_write()).then_some(Self {
+            offset,
+            room,
+            is_read_only,
+        })
+    }
 }
 
 impl Runs {
@@ -156,20 +177,14 @@ impl Runs {
     #[inline(always)]
     fn find(&self, addr: GuestAddress, access: Permissions) -> Option<Found> {
         let offset = self.offset(addr)?;
-        let mut run = &self.main;
-        if offset.wrapping_sub(run.start) >= run.len_bytes {
-            cold_path();
-            run = self.board.find(&self.runs, offset)?;
+        // By value, here and below: what is read once need not be read again.
+        let main = self.main;
+        if let Some(room) = main.room_at(offset) {
+            return Found::new(offset, room, main, access);
         }
-        let in_run = offset.wrapping_sub(run.start);
-        if in_run >= run.len_bytes || (access.has_write() && run.is_read_only) {
-            return None;
-        }
-        Some(Found {
-            offset,
-            room: run.len_bytes.wrapping_sub(in_run),
-            is_read_only: run.is_read_only,
-        })
+        cold_path();
+        let run = *self.board.find(&self.runs, offset)?;
+        Found::new(offset, run.room_at(offset)?, run, access)
     }
 
     /// # Safety
