@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Each backing that can be named as data holds data, says what it is, and refuses what it cannot be.
-#![expect(
-    unsafe_code,
-    reason = "mounts a hugetlbfs and takes over mapped memory"
-)]
+#![expect(unsafe_code, reason = "asks for seals and takes over mapped memory")]
 
-use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -22,6 +16,7 @@ use guest_memory_volatile::VolatileMemory;
 
 use crate::backings::assert_round_trip;
 use crate::files::{BIG_PAGE, errno, file_of};
+use crate::mount::Mount;
 use crate::pool::{TWO_MIB, pool_or_skip};
 
 const ALL: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -327,38 +322,6 @@ fn pages_of_one_gibibyte_come_in_every_form() {
     }
 }
 
-/// A hugetlbfs on a folder, unmounted on drop.
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    fn new() -> io::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let path = CString::new(folder.path().as_os_str().as_bytes())?;
-        // SAFETY: all are strings with their ends.
-        let status = unsafe {
-            libc::mount(
-                c"none".as_ptr(),
-                path.as_ptr(),
-                c"hugetlbfs".as_ptr(),
-                0,
-                c"pagesize=2M".as_ptr().cast(),
-            )
-        };
-        match status {
-            0 => Ok(Self(folder)),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let path = CString::new(self.0.path().as_os_str().as_bytes()).expect("a path");
-        // SAFETY: a string with its end.
-        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-    }
-}
-
 #[test]
 fn a_mounted_hugetlbfs_lends_its_pages() {
     let pool = pool_or_skip!(TWO_MIB, 2);
@@ -370,7 +333,7 @@ fn a_mounted_hugetlbfs_lends_its_pages() {
         }
     };
     let backing = || Backing::HugetlbFile {
-        directory: mount.0.path().to_owned(),
+        directory: mount.path().to_owned(),
     };
     let before = pool.free().unwrap();
     let region = build(backing(), 2 * TWO_MIB).unwrap();
@@ -381,7 +344,7 @@ fn a_mounted_hugetlbfs_lends_its_pages() {
         (BackingKind::HugetlbFile, TWO_MIB)
     );
     assert_eq!(
-        fs::read_dir(mount.0.path()).unwrap().count(),
+        fs::read_dir(mount.path()).unwrap().count(),
         0,
         "the file has no name"
     );
@@ -396,7 +359,7 @@ fn a_mounted_hugetlbfs_lends_its_pages() {
     assert!(matches!(error, MmapRegionError::HugePagePool { .. }));
 
     // A file there that has a name.
-    let path = mount.0.path().join("named");
+    let path = mount.path().join("named");
     let region = build(file(&path, Sharing::Private, true), TWO_MIB).unwrap();
     assert_eq!(
         (region.page_size(), region.sharing()),

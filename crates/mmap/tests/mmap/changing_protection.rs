@@ -12,8 +12,8 @@ use guest_memory_mmap::{
 use guest_memory_volatile::VolatileMemory;
 use proptest::prelude::*;
 
+use crate::child::signal_of_write;
 use crate::files::BIG_PAGE;
-use crate::guards::signal_of_write;
 use crate::pool::Turn;
 
 const SIZE: usize = 8 * BIG_PAGE;

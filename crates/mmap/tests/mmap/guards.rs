@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A stray pointer past either end of a region meets an inaccessible page.
-#![expect(
-    unsafe_code,
-    reason = "writes through stray pointers, in a child process"
-)]
 
 use guest_memory_core::{Bytes, FileOffset, GuestAddress, GuestMemory};
 use guest_memory_mmap::{
@@ -12,27 +8,9 @@ use guest_memory_mmap::{
 };
 use guest_memory_volatile::VolatileMemory;
 
+use crate::child::signal_of_write;
 use crate::files::{BIG_PAGE, file_of};
 use crate::pool::{TWO_MIB, Turn, pool_or_skip};
-
-/// Writes a byte in a child process and returns the signal that ended it, if one did.
-pub(crate) fn signal_of_write(_turn: &Turn, address: *mut u8) -> Option<i32> {
-    // SAFETY: the child makes nothing but one write and a system call.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "no child process");
-    if child == 0 {
-        // SAFETY: it may well not be mapped, which is what is asked: then the child ends here, and it shares no private
-        // memory with anybody.
-        unsafe { address.write_volatile(1) };
-        // SAFETY: ends the process without running anything of the parent's.
-        unsafe { libc::_exit(0) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` is a place for the answer.
-    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!(waited, child);
-    libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
-}
 
 fn assert_guarded(turn: &Turn, region: &MmapRegion) {
     let (start, size) = (region.as_ptr(), region.size());
