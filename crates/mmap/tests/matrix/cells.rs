@@ -108,7 +108,10 @@ fn discard(subject: &Subject, ground: &Ground) {
         Discard::ZeroAndBlocks(method) => (Some(subject.blocks()), method),
         Discard::FileContent => (None, DiscardMethod::DontNeed),
         Discard::NotOwned => {
-            let error = subject.region.discard(start, gone.len()).unwrap_err();
+            let error = subject
+                .region
+                .discard(start, gone.len())
+                .expect_err("memory of somebody else");
             assert!(matches!(error, DiscardError::NotOwned), "{error:?}");
             assert_eq!(subject.read(start), value);
             assert!(subject.dirty_pages().is_empty());
