@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::{Backing, base_page_size, hugetlb};
+use super::{Backing, base_page_size, hugetlb, shm};
 use crate::{Protection, Sharing, ShmObject};
 
 /// A part of a backing's description that is not valid here: which, what it says, what would be valid.
@@ -54,6 +54,9 @@ impl Backing {
                 let path = format!("/dev/shm{name}");
                 let is_there = fs::exists(&path).unwrap_or(false);
                 let valid = match object {
+                    _ if !shm::is_valid(name) => {
+                        Some("a slash and at most 254 further bytes, neither slash nor zero")
+                    }
                     ShmObject::Open if !is_there => Some("an object that exists"),
                     ShmObject::Create | ShmObject::CreateUnlinked if is_there => {
                         Some("a name that nobody has yet")

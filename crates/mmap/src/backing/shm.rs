@@ -45,13 +45,9 @@ pub(crate) fn open(
         }
     };
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    let is_valid = name.len() <= LONGEST_NAME
-        && name
-            .strip_prefix('/')
-            .is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
     let c_name = CString::new(name)
         .ok()
-        .filter(|_| is_valid)
+        .filter(|_| is_valid(name))
         .ok_or_else(|| failed("use the name of")(invalid()))?;
     if object == ShmObject::Open {
         let access = if prot & libc::PROT_WRITE == 0 {
@@ -71,4 +67,10 @@ pub(crate) fn open(
         sized.and(unlinked)?;
     }
     Ok(FileOffset::new(file, 0))
+}
+
+/// Says whether an object can have the name.
+pub(crate) fn is_valid(name: &str) -> bool {
+    let rest = name.strip_prefix('/').unwrap_or("");
+    name.len() <= LONGEST_NAME && !rest.is_empty() && !rest.contains(['/', '\0'])
 }

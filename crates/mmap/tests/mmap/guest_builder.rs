@@ -329,6 +329,17 @@ fn names_that_cannot_be_had_are_found() {
         .build::<()>()
         .unwrap();
 
+    let long = format!("/{}", "n".repeat(255));
+    for name in ["", "/", "no-slash", "/two/slashes", "/nul\0", &long] {
+        let value = format!("{name:?}");
+        let valid = "a slash and at most 254 further bytes, neither slash nor zero";
+        for object in [ShmObject::Open, ShmObject::Create] {
+            assert_problems(
+                backed(shm(name, object)),
+                &[["shared", "name", &value, valid]],
+            );
+        }
+    }
     let name = format!("/guest-memory-plan-{}", std::process::id());
     let value = format!("{name:?}");
     assert_problems(
