@@ -4,6 +4,7 @@
 mod backing_kinds;
 mod backings;
 mod bad_input;
+mod cgroups;
 mod changing_protection;
 mod child;
 mod discard;

@@ -18,6 +18,11 @@ pub(crate) fn task() -> Option<String> {
 }
 
 /// Runs the test of this name with the task; passes if it does.
+pub(crate) fn run_plainly(test: &str, task: &str) {
+    run_command(command(test, task), task);
+}
+
+/// Runs the test of this name with the task, in a process that is prepared; passes if it does.
 ///
 /// # Safety
 ///
@@ -27,11 +32,20 @@ pub(crate) unsafe fn run(
     task: &str,
     prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
+    let mut command = command(test, task);
+    // SAFETY: the caller vouches for the function: system calls need nothing that another thread may have locked.
+    unsafe { command.pre_exec(prepare) };
+    run_command(command, task);
+}
+
+fn command(test: &str, task: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]);
     command.env(TASK, task);
-    // SAFETY: the caller vouches for the function: system calls need nothing that another thread may have locked.
-    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+fn run_command(mut command: Command, task: &str) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
