@@ -108,7 +108,7 @@ fn a_groups_limit_of_huge_pages_is_an_error_when_memory_is_populated_or_mapped()
 fn populating_past_the_limit_is_an_error() {
     for flags in [0, libc::MAP_NORESERVE] {
         let region = huge(3, flags).expect("pages of the pool");
-        let error = region.prefault(&Prefault::new()).unwrap_err();
+        let error = region.prefault(&Prefault::new()).expect_err("a limit");
         assert_eq!(errno(&error), Some(libc::EFAULT));
         let PrefaultError::Populate {
             offset,
@@ -130,14 +130,17 @@ fn populating_past_the_limit_is_an_error() {
             ),
             "{reason:?}"
         );
-        assert_eq!(region.resident_bytes(0, 3 * TWO_MIB).unwrap(), 2 * TWO_MIB);
+        assert_eq!(
+            region.resident_bytes(0, 3 * TWO_MIB).expect("an answer"),
+            2 * TWO_MIB
+        );
     }
 }
 
 /// What a process does that may have two huge pages promised.
 fn mapping_past_the_limit_is_an_error() {
     drop(huge(2, 0).expect("promised pages"));
-    let error = huge(3, 0).unwrap_err();
+    let error = huge(3, 0).expect_err("a limit");
     // The pool has enough, so that it is not to blame.
     assert!(matches!(error, MmapRegionError::Mmap(_)), "{error:?}");
     assert_eq!(errno(&error), Some(libc::ENOMEM));

@@ -504,5 +504,5 @@ fn regions_are_what_their_descriptions_say() {
 #[expect(unsafe_code, reason = "takes access away from a region in use")]
 fn change_to_read_only(region: &guest_memory_mmap::GuestRegionMmap<AtomicBitmap>) {
     // SAFETY: no window is open.
-    unsafe { region.protect(0, region.size(), Protection::ReadOnly) }.unwrap();
+    unsafe { region.protect(0, region.size(), Protection::ReadOnly) }.expect("whole pages");
 }

@@ -46,7 +46,7 @@ fn described() -> GuestMemoryBuilder {
         seals: Seals::ALL,
         huge_pages: None,
     };
-    let threads = NonZeroUsize::new(2).unwrap();
+    let threads = NonZeroUsize::new(2).expect("two threads");
     let policies = Policies::new()
         .numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Required)
         .core_dump(CoreDump::Exclude, Need::Wished)

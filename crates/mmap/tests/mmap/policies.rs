@@ -29,7 +29,7 @@ fn smaps(region: &MmapRegion) -> SmapsEntry {
 }
 
 fn populated(threads: usize) -> Policies {
-    let threads = NonZeroUsize::new(threads).unwrap();
+    let threads = NonZeroUsize::new(threads).expect("a thread");
     Policies::new().population(Population { threads }, Need::Required)
 }
 

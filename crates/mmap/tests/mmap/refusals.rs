@@ -231,7 +231,7 @@ fn limit_locks() -> io::Result<()> {
 fn locks_are_refused() {
     for locking in [Locking::Now, Locking::OnFault] {
         let asked = |need| of(TWO_MIB).with_policies(Policies::new().locking(locking, need));
-        let error = asked(Need::Required).build().unwrap_err();
+        let error = asked(Need::Required).build().expect_err("a refusal");
         let MmapRegionError::Policy(policy) = &error else {
             panic!("unexpected {error:?}")
         };
@@ -242,7 +242,7 @@ fn locks_are_refused() {
         );
         assert_eq!(error.to_string(), message);
         assert_eq!(errno(&error), Some(libc::ENOMEM));
-        let region = asked(Need::Wished).build().unwrap();
+        let region = asked(Need::Wished).build().expect("a region");
         let refused: Vec<_> = region.policies().refused().collect();
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[0].kind(), PolicyKind::Locking);

@@ -39,14 +39,14 @@ pub(crate) unsafe fn run(
 }
 
 fn command(test: &str, task: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = Command::new(env::current_exe().expect("this program"));
     command.args(["--exact", test, "--nocapture"]);
     command.env(TASK, task);
     command
 }
 
 fn run_command(mut command: Command, task: &str) {
-    let output = command.output().unwrap();
+    let output = command.output().expect("the other process");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
