@@ -83,7 +83,7 @@ fn a_groups_limit_of_huge_pages_is_an_error_when_memory_is_populated_or_mapped()
             _ => mapping_past_the_limit_is_an_error(),
         };
     }
-    let _pool = pool_or_skip!(TWO_MIB, 4);
+    let pool = pool_or_skip!(TWO_MIB, 4);
     let group = match Group::new() {
         Ok(group) => group,
         Err(error) => {
@@ -99,7 +99,11 @@ fn a_groups_limit_of_huge_pages_is_an_error_when_memory_is_populated_or_mapped()
     ];
     for (limit, file) in limits {
         group.limit(file, &(2 * TWO_MIB).to_string());
-        rerun::run_plainly(name, &format!("{} {limit}", group.path.display()));
+        rerun::run_plainly(
+            pool.turn(),
+            name,
+            &format!("{} {limit}", group.path.display()),
+        );
         group.limit(file, "max");
     }
 }

@@ -14,7 +14,7 @@ use guest_memory_mmap::{
 };
 
 use crate::files::{BIG_PAGE, errno, file_offset};
-use crate::pool::{TWO_MIB, pool_or_skip};
+use crate::pool::{TWO_MIB, Turn, pool_or_skip};
 use crate::rerun;
 
 /// Lets a process lock without limit, from `linux/capability.h`.
@@ -207,8 +207,9 @@ fn a_lock_that_is_not_permitted_is_named_with_the_limit() {
         return locks_are_refused();
     }
     let name = "refusals::a_lock_that_is_not_permitted_is_named_with_the_limit";
+    let turn = &Turn::wait().unwrap();
     // SAFETY: `limit_locks` makes two system calls.
-    unsafe { rerun::run(name, "lock", limit_locks) };
+    unsafe { rerun::run(turn, name, "lock", limit_locks) };
 }
 
 /// Sets a limit of 64 KiB, and drops the right to ignore it from what the program to come can have.

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::pool::Turn;
+
 /// In the environment of the other process: what it is to do.
 const TASK: &str = "GUEST_MEMORY_TEST_TASK";
 
@@ -18,7 +20,7 @@ pub(crate) fn task() -> Option<String> {
 }
 
 /// Runs the test of this name with the task; passes if it does.
-pub(crate) fn run_plainly(test: &str, task: &str) {
+pub(crate) fn run_plainly(_turn: &Turn, test: &str, task: &str) {
     run_command(command(test, task), task);
 }
 
@@ -28,6 +30,7 @@ pub(crate) fn run_plainly(test: &str, task: &str) {
 ///
 /// What prepares the process runs between fork and exec: it may only make system calls.
 pub(crate) unsafe fn run(
+    _turn: &Turn,
     test: &str,
     task: &str,
     prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
