@@ -243,7 +243,7 @@ fn external() -> Result<Subject, Skip> {
     let builder = unsafe { builder.with_raw_mmap_pointer(pages.at(PAGE)) };
     let expected = Expected {
         kind: BackingKind::External,
-        discard: Discard::NotOwned,
+        discard: Discard::Refused,
         has_guard_pages: false,
         ..without_a_file(Sharing::Shared, PAGE)
     };

@@ -107,12 +107,12 @@ fn discard(subject: &Subject, ground: &Ground) {
         Discard::Zero(method) => (None, method),
         Discard::ZeroAndBlocks(method) => (Some(subject.blocks()), method),
         Discard::FileContent => (None, DiscardMethod::DontNeed),
-        Discard::NotOwned => {
+        Discard::Refused => {
             let error = subject
                 .region
                 .discard(start, gone.len())
                 .expect_err("memory of somebody else");
-            assert!(matches!(error, DiscardError::NotOwned), "{error:?}");
+            assert!(matches!(error, DiscardError::External), "{error:?}");
             assert_eq!(subject.read(start), value);
             assert!(subject.dirty_pages().is_empty());
             return;

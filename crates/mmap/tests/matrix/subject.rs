@@ -64,7 +64,7 @@ impl Ground {
     /// Counts the pages of the pool that are not used, be they promised to somebody or not.
     pub(crate) fn unused_pages(&self) -> Option<usize> {
         match self {
-            Self::Pool(pool) => Some(pool.count("free_hugepages").expect("the pool")),
+            Self::Pool(pool) => Some(pool.free_pages().expect("the pool")),
             Self::Turn(_) => None,
         }
     }
@@ -120,7 +120,7 @@ pub(crate) enum Discard {
     /// It reads as its file again.
     FileContent,
     /// Nothing: the memory is somebody else's.
-    NotOwned,
+    Refused,
 }
 
 impl Subject {

@@ -229,13 +229,13 @@ fn population_populates_and_marks_nothing() {
 #[test]
 fn population_takes_pages_of_the_pool() {
     let pool = pool_or_skip!(TWO_MIB, 2);
-    let unused = pool.count("free_hugepages").unwrap();
+    let unused = pool.free_pages().unwrap();
     let builder = MmapRegionBuilder::<()>::new(2 * TWO_MIB).with_huge_pages(HugePageSize::TwoMiB);
     let region = builder.with_policies(populated(2)).build().unwrap();
-    assert_eq!(pool.count("free_hugepages").unwrap(), unused - 2);
+    assert_eq!(pool.free_pages().unwrap(), unused - 2);
     assert!(region.is_resident(0, 2 * TWO_MIB).unwrap());
     drop(region);
-    assert_eq!(pool.count("free_hugepages").unwrap(), unused);
+    assert_eq!(pool.free_pages().unwrap(), unused);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn population_past_the_pool_is_an_error_with_counts_and_leaves_nothing_mapped() 
         .with_huge_pages(HugePageSize::TwoMiB)
         .build()
         .unwrap();
-    let unused = pool.count("free_hugepages").unwrap();
+    let unused = pool.free_pages().unwrap();
     let builder = MmapRegionBuilder::new(4 * TWO_MIB).with_mmap_flags(ANONYMOUS | UNRESERVED);
     let error = refused(builder.with_policies(populated(1)));
     assert_eq!(error.kind, PolicyKind::Population);
@@ -261,6 +261,6 @@ fn population_past_the_pool_is_an_error_with_counts_and_leaves_nothing_mapped() 
     let cause = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(cause.raw_os_error(), Some(libc::EFAULT));
     // The pages that were had are back.
-    assert_eq!(pool.count("free_hugepages").unwrap(), unused);
+    assert_eq!(pool.free_pages().unwrap(), unused);
     assert_eq!(pool.free().unwrap(), 2);
 }

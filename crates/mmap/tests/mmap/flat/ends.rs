@@ -7,8 +7,8 @@ use guest_memory_core::{Bytes, GuestAddress};
 use guest_memory_mmap::{FlatGuestMemory, FlatMemoryError, MmapRegionBuilder};
 
 use super::{PAGE, memory, page, ram};
+use crate::child::signal_of_write;
 use crate::files::BIG_PAGE;
-use crate::guards::signal_of_write;
 use crate::lifetime::{descriptors_of, mappings_of};
 use crate::pool::Turn;
 
