@@ -11,6 +11,7 @@ use kvm_ioctls::Kvm;
 
 use crate::checks::Checks;
 use crate::console::{Console, say};
+use crate::description::Which;
 use crate::device_thread::Progress;
 use crate::dirty::{Logs, union};
 use crate::failure::{Failure, with_causes};
@@ -115,8 +116,8 @@ pub(crate) fn run(options: &Options, kvm: Option<&Kvm>) -> Result<bool, Failure>
     let is_working = options.migrate || options.heatmap;
     let area = is_working.then(|| WorkArea::in_ram(options.memory.min(LOW_RAM_END)));
     let image = guest_program::image(area);
-    let mut home = Home::new(options, kvm, &image, area)?;
-    report::print_map(&home.layout, home.slots().as_deref());
+    let mut home = Home::new(options, kvm, &image, area, Which::First)?;
+    report::print_map(home.layout.memory(), home.slots().as_deref());
 
     let mut company = Company::default();
     let mut checks = Checks::default();

@@ -6,6 +6,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::layout::rate;
+
 /// The longest line a guest may print; a longer one is cut into several.
 const LONGEST_LINE_BYTES: usize = 1024;
 
@@ -40,6 +42,7 @@ pub(crate) struct ProgressBar {
     label: String,
     total: u64,
     is_terminal: bool,
+    start: Instant,
     last: Option<Instant>,
 }
 
@@ -50,6 +53,7 @@ impl ProgressBar {
             label: label.into(),
             total,
             is_terminal: std::io::stdout().is_terminal(),
+            start: Instant::now(),
             last: None,
         }
     }
@@ -61,7 +65,8 @@ impl ProgressBar {
         }
         self.last = Some(Instant::now());
         let mut output = std::io::stdout().lock();
-        let text = bar_text(&self.label, done, self.total);
+        let rate = rate(done, self.start.elapsed());
+        let text = bar_text(&self.label, done, self.total, rate);
         let _ = write!(output, "{ERASE_LINE}{text}").and_then(|()| output.flush());
         IS_BAR_SHOWN.store(true, Ordering::Relaxed);
     }
@@ -76,12 +81,13 @@ impl Drop for ProgressBar {
     }
 }
 
-fn bar_text(label: &str, done: u64, total: u64) -> String {
+/// Formats a bar; `rate` is in MiB per second.
+fn bar_text(label: &str, done: u64, total: u64, rate: f64) -> String {
     let total = total.max(1);
     let percent = u128::from(done.min(total)) * 100 / u128::from(total);
     let percent = usize::try_from(percent).unwrap_or(100);
     let full = "#".repeat(BAR_CELLS * percent / 100);
-    format!("  {label} [{full:.<BAR_CELLS$}] {percent:>3} %")
+    format!("  {label} [{full:.<BAR_CELLS$}] {percent:>3} %  {rate:>6.0} MiB/s")
 }
 
 /// The text a guest prints, one byte at a time.
@@ -146,13 +152,17 @@ mod tests {
     fn a_bar_grows_from_empty_to_full_and_keeps_its_length() {
         let dots = ".".repeat(40);
         assert_eq!(
-            bar_text("round 0", 0, 7),
-            format!("  round 0 [{dots}]   0 %")
+            bar_text("round 0", 0, 7, 0.0),
+            format!("  round 0 [{dots}]   0 %       0 MiB/s")
         );
-        let half = format!("  x [{}{}]  50 %", "#".repeat(20), ".".repeat(20));
-        assert_eq!(bar_text("x", u64::MAX / 2 + 1, u64::MAX), half);
-        assert!(bar_text("x", 9, 7).ends_with("##] 100 %"));
-        assert!(bar_text("x", 0, 0).ends_with("..]   0 %"));
+        let half = format!(
+            "  x [{}{}]  50 %    1234 MiB/s",
+            "#".repeat(20),
+            ".".repeat(20)
+        );
+        assert_eq!(bar_text("x", u64::MAX / 2 + 1, u64::MAX, 1234.4), half);
+        assert!(bar_text("x", 9, 7, 5.0).ends_with("##] 100 %       5 MiB/s"));
+        assert!(bar_text("x", 0, 0, 5.0).contains("..]   0 %"));
     }
 
     #[test]

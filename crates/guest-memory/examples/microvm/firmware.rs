@@ -12,10 +12,13 @@ use kvm_ioctls::Kvm;
 
 use crate::checks::Checks;
 use crate::console::{Console, say};
+use crate::description::Which;
 use crate::dirty::Logs;
 use crate::failure::{Failure, with_causes};
 use crate::kick::{Stop, with_time_limit};
-use crate::layout::{LARGEST_IMAGE_BYTES, LOW_RAM_END, Layout, PAGE_BYTES, size_text};
+use crate::layout::{
+    LARGEST_IMAGE_BYTES, LOW_RAM_END, Layout, PAGE_BYTES, SharedMemory, size_text,
+};
 use crate::options::Options;
 use crate::report;
 use crate::vm::{Bus, End, Flow, Machine};
@@ -94,8 +97,8 @@ impl Board {
 /// Boots the image at `path`; returns whether all checks passed.
 pub(crate) fn run(options: &Options, path: &Path, kvm: &Kvm) -> Result<bool, Failure> {
     let image = read_image(path)?;
-    let layout = Layout::new(options.memory, options.backing, &image, false)?;
-    let memory = layout.memory()?;
+    let layout = Layout::new(options, &image, Which::First)?;
+    let memory = SharedMemory::new(layout.memory().clone());
     let shadow = &image[image.len().saturating_sub(SHADOW_BYTES)..];
     memory
         .memory()
@@ -106,11 +109,11 @@ pub(crate) fn run(options: &Options, path: &Path, kvm: &Kvm) -> Result<bool, Fai
                 with_causes(&error)
             ))
         })?;
-    let mut machine = Machine::new(kvm, layout.rooms(), true)?;
+    let mut machine = Machine::new(kvm, &layout, true)?;
     let log = MemoryLog::new(memory.clone());
     let mut logs = Logs::new(&log, Some(Arc::clone(machine.slots())), &layout);
     logs.start_logging()?;
-    report::print_map(&layout, Some(machine.slots()));
+    report::print_map(layout.memory(), Some(machine.slots()));
 
     say!("run:");
     let mut board = Board::new(options.memory);
@@ -152,7 +155,7 @@ pub(crate) fn run(options: &Options, path: &Path, kvm: &Kvm) -> Result<bool, Fai
 }
 
 /// Reads an image that fits below 4 GiB in whole pages.
-fn read_image(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_image(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     let failed = |error| Failure::setup(format!("cannot read the image {name}: {error}"));
     // A pipe or a terminal would let the monitor wait for ever.

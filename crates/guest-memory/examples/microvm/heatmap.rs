@@ -38,7 +38,7 @@ struct Stripe {
 impl Heatmap {
     /// Makes a map of the writable regions.
     pub(crate) fn of(layout: &Layout) -> Self {
-        let regions = layout.rooms().iter().map(|room| &room.region);
+        let regions = layout.regions();
         let writable = regions.filter(|region| !is_read_only(region));
         Heatmap::new(writable.map(|region| {
             let start = region.start_addr().0;

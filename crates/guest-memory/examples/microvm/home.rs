@@ -9,6 +9,7 @@ use guest_memory::HotplugMemory;
 use kvm_ioctls::Kvm;
 
 use crate::builtin::{Board, Company};
+use crate::description::Which;
 use crate::device_thread;
 use crate::failure::{Failure, with_causes};
 use crate::host_guest::HostGuest;
@@ -45,11 +46,12 @@ impl Home {
         kvm: Option<&Kvm>,
         image: &[u8],
         area: Option<WorkArea>,
+        which: Which,
     ) -> Result<Self, Failure> {
-        let layout = Layout::new(options.memory, options.backing, image, true)?;
-        let memory = layout.memory()?;
+        let layout = Layout::new(options, image, which)?;
+        let memory = SharedMemory::new(layout.memory().clone());
         let processor = match kvm {
-            Some(kvm) => Processor::Kvm(Machine::new(kvm, layout.rooms(), false)?),
+            Some(kvm) => Processor::Kvm(Machine::new(kvm, &layout, false)?),
             None => Processor::Host(HostGuest::new(area)),
         };
         let hotplug = HotplugMemory::new(memory.clone());

@@ -6,6 +6,7 @@
 //! unplugged and plugged again. Then it shows what was written, as KVM and the library's bitmaps recorded
 //! it, and checks that this is what had to happen. `--firmware PATH` boots a firmware image instead.
 //!
+//! `--backing` says what the memory is made of, `--plan` shows what would be done for it, `--prefault` populates it first.
 //! With `--migrate` the guest moves to a second machine with a memory of its own while it works; with `--heatmap` a map
 //! shows which parts of memory it writes how often.
 //!
@@ -14,8 +15,11 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `options` | the command line |
-//! | `layout` | the memory map: the library's regions |
-//! | `huge_pages` | the host's pool of huge pages |
+//! | `backing`, `policies` | what memory can be made of, and how the system is to treat it |
+//! | `description` | the guest's memory as the library's builder takes it, and the plan |
+//! | `layout` | the memory map: the library's regions, the firmware loaded |
+//! | `prefault` | memory populated before the guest starts |
+//! | `huge_pages` | the host's pools of huge pages |
 //! | `vm`, `cpu_state` | KVM: memory slots and their logs, one vCPU and what it takes along |
 //! | `kick` | how a vCPU is stopped |
 //! | `builtin`, `home` | a run of the built-in guest, and a machine for it |
@@ -26,10 +30,12 @@
 //! | `firmware` | a run of a firmware image |
 //! | `console`, `report`, `checks`, `failure` | what comes out |
 
+mod backing;
 mod builtin;
 mod checks;
 mod console;
 mod cpu_state;
+mod description;
 mod device_thread;
 mod dirty;
 mod failure;
@@ -44,7 +50,9 @@ mod kick;
 mod layout;
 mod migration;
 mod options;
+mod policies;
 mod precopy;
+mod prefault;
 mod report;
 mod vm;
 mod work;
@@ -57,10 +65,11 @@ use kvm_bindings::KVM_API_VERSION;
 use kvm_ioctls::Kvm;
 
 use crate::console::say;
+use crate::description::Which;
 use crate::failure::{Failure, STATUS_RUN};
 use crate::huge_pages::PoolLoan;
-use crate::layout::{MODULE_BYTES, size_text};
-use crate::options::{Backing, Options};
+use crate::layout::size_text;
+use crate::options::Options;
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -83,6 +92,14 @@ fn main() -> ExitCode {
 
 /// Runs what the options ask for; returns whether all checks passed.
 fn run(options: &Options) -> Result<bool, Failure> {
+    options.check_path()?;
+    if options.plan {
+        let image_len = match &options.firmware {
+            Some(path) => firmware::read_image(path)?.len(),
+            None => guest_program::image(None).len(),
+        };
+        return description::show(options, image_len).map(|()| true);
+    }
     let kvm = if options.no_kvm {
         None
     } else {
@@ -91,7 +108,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
     say!(
         "microvm: {} of {} memory, run by {}",
         size_text(options.memory),
-        options.backing.name(),
+        options.backing,
         if kvm.is_some() {
             "KVM"
         } else {
@@ -99,12 +116,8 @@ fn run(options: &Options) -> Result<bool, Failure> {
         }
     );
     // Declared before all memory, so given back after it.
-    let _loan = match options.backing {
-        Backing::Hugetlb => PoolLoan::for_bytes(
-            (options.memory + MODULE_BYTES as u64) * if options.migrate { 2 } else { 1 },
-        ),
-        Backing::Anonymous | Backing::Memfd => None,
-    };
+    let plan = description::of_ram(options, Which::First)?.plan();
+    let _loans = PoolLoan::for_machines(if options.migrate { 2 } else { 1 }, &plan);
     match (&options.firmware, &kvm) {
         (Some(path), Some(kvm)) => firmware::run(options, path, kvm),
         (Some(_), None) => Err(Failure::setup("a firmware image needs KVM")),

@@ -15,6 +15,7 @@ use crate::builtin::{Company, expect_halt, tell_enough, wait_for_work};
 use crate::checks::Checks;
 use crate::console::say;
 use crate::cpu_state::CpuState;
+use crate::description::Which;
 use crate::dirty::Logs;
 use crate::failure::{Failure, with_causes};
 use crate::home::{Home, Processor};
@@ -55,7 +56,13 @@ impl Plan<'_> {
         company: &mut Company,
         checks: &mut Checks,
     ) -> Result<Home, Failure> {
-        let mut target = Home::new(self.options, self.kvm, self.image, Some(self.area))?;
+        let mut target = Home::new(
+            self.options,
+            self.kvm,
+            self.image,
+            Some(self.area),
+            Which::Second,
+        )?;
         // Nobody has asked yet what is written here, and nobody needs to know what the copies write there.
         let source_log = MemoryLog::new(source.memory.clone());
         source_log.stop_tracking();
@@ -209,10 +216,10 @@ impl Comparison {
             checksums: [0xcbf2_9ce4_8422_2325; 2],
         };
         let mut buffers = [vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]];
-        for room in source.layout.rooms() {
-            let start = room.region.start_addr().0;
-            for at in (start..start + room.region.len()).step_by(CHUNK_BYTES) {
-                let left = start + room.region.len() - at;
+        for region in source.layout.regions() {
+            let start = region.start_addr().0;
+            for at in (start..start + region.len()).step_by(CHUNK_BYTES) {
+                let left = start + region.len() - at;
                 let len = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
                 for ((memory, buffer), checksum) in memories
                     .iter()

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
+use crate::backing::BackingChoice;
+use crate::failure::Failure;
 use crate::layout::PAGE_BYTES;
+use crate::policies::PolicyOptions;
 
 /// The least memory a machine gets: the built-in program works below 1 MiB, a firmware needs a little more.
 const LEAST_MEMORY_BYTES: u64 = 2 << 20;
 /// The most memory a machine gets: the CMOS registers that tell a firmware about it count to 1 TiB.
 const MOST_MEMORY_BYTES: u64 = 1 << 40;
+/// The most threads that populate memory.
+const MOST_THREADS: usize = 1024;
 
 /// Runs a small guest on memory mapped by the guest-memory library.
 #[derive(Debug, Parser)]
@@ -22,8 +29,24 @@ pub(crate) struct Options {
     pub(crate) memory: u64,
 
     /// What the guest's memory is made of
-    #[arg(long, value_enum, default_value_t = Backing::Anonymous)]
-    pub(crate) backing: Backing,
+    #[arg(long, value_enum, default_value_t = BackingChoice::Anonymous)]
+    pub(crate) backing: BackingChoice,
+
+    /// The file or directory that some backings are made of
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) policies: PolicyOptions,
+
+    /// Populates all memory before the guest starts, by as many threads as there are processors or so many
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    pub(crate) prefault: Option<Option<NonZeroUsize>>,
+
+    /// Shows how the memory would be made and what stands in the way of it, and ends; the pools of huge pages, which a run
+    /// tries to enlarge, are taken as they are
+    #[arg(long)]
+    pub(crate) plan: bool,
 
     /// A firmware image to boot instead of the built-in program
     #[arg(long, value_name = "PATH")]
@@ -50,32 +73,33 @@ pub(crate) struct Options {
     pub(crate) heatmap: bool,
 }
 
-/// What guest memory is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Backing {
-    /// Private anonymous memory.
-    Anonymous,
-    /// A memory file that another process could map too.
-    Memfd,
-    /// A memory file of huge pages (2 MiB).
-    Hugetlb,
-}
-
-impl Backing {
-    /// Names the backing as the command line does.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Backing::Anonymous => "anonymous",
-            Backing::Memfd => "memfd",
-            Backing::Hugetlb => "hugetlb",
-        }
-    }
-}
-
 impl Options {
     /// Returns after how long the guest is stopped.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
+    }
+
+    /// Returns how many threads populate memory.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        match self.prefault {
+            Some(None) => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Some(Some(threads)) => threads,
+            None => NonZeroUsize::MIN,
+        }
+    }
+
+    /// Checks that there is a path if and only if the backing needs one.
+    pub(crate) fn check_path(&self) -> Result<(), Failure> {
+        let backing = self.backing;
+        match (backing.path_meaning(), &self.path) {
+            (Some(meaning), None) => Err(Failure::setup(format!(
+                "the backing {backing} needs --path: {meaning}"
+            ))),
+            (None, Some(_)) => Err(Failure::setup(format!(
+                "the backing {backing} has no use for --path"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -111,6 +135,14 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
         ));
     }
     Ok(bytes)
+}
+
+/// Parses a number of threads that a host can be expected to start.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads = text.parse().ok().filter(|&threads| threads <= MOST_THREADS);
+    threads
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| format!("from 1 to {MOST_THREADS} threads can populate memory"))
 }
 
 /// Parses a number of bytes per second that lets a copy end some day.
@@ -191,6 +223,34 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_for_those_backings_that_need_one() {
+        let parse = |arguments: &[&str]| {
+            let arguments = ["microvm"].iter().chain(arguments);
+            Options::try_parse_from(arguments).unwrap().check_path()
+        };
+        for backing in ["hugetlbfs", "file", "file-private"] {
+            let message = parse(&["--backing", backing]).unwrap_err().message;
+            let start = format!("the backing {backing} needs --path: a ");
+            assert!(message.starts_with(&start), "{message}");
+            assert!(parse(&["--backing", backing, "--path", "x"]).is_ok());
+        }
+        assert!(parse(&["--path", "x"]).is_err());
+        assert!(parse(&["--backing", "hugetlb-1g"]).is_ok());
+    }
+
+    #[test]
+    fn threads_are_those_asked_for_or_one_per_processor() {
+        let threads = |arguments: &[&str]| {
+            let arguments = ["microvm"].iter().chain(arguments);
+            Options::try_parse_from(arguments).unwrap().threads().get()
+        };
+        assert_eq!(threads(&[]), 1);
+        assert_eq!(threads(&["--prefault", "3"]), 3);
+        let processors = thread::available_parallelism().unwrap().get();
+        assert_eq!(threads(&["--prefault", "--plan"]), processors);
+    }
+
+    #[test]
     fn parser_errors_become_one_line() {
         for arguments in [
             &["microvm", "--memory", "lots"][..],
@@ -202,6 +262,10 @@ mod tests {
             &["microvm", "--no-kvm", "--firmware", "x"],
             &["microvm", "--migrate", "--firmware", "x"],
             &["microvm", "--bandwidth", "1M"],
+            &["microvm", "--prefault", "0"],
+            &["microvm", "--prefault", "1025"],
+            &["microvm", "--numa-node", "first"],
+            &["microvm", "--huge-pages", "always"],
             &["microvm", "--migrate", "--bandwidth", "0"],
         ] {
             let error = Options::try_parse_from(arguments).unwrap_err();

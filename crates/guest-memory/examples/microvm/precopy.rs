@@ -11,7 +11,9 @@ use crate::dirty::Logs;
 use crate::failure::{Failure, with_causes};
 use crate::heatmap::Heatmap;
 use crate::kick::Stop;
-use crate::layout::{Layout, Memory, PAGE_BYTES, PAGE_LEN, SharedMemory, is_read_only, size_text};
+use crate::layout::{
+    Layout, Memory, PAGE_BYTES, PAGE_LEN, SharedMemory, is_read_only, rate, size_text,
+};
 
 /// So few pages are left for the time when the guest stands still.
 const FEW_PAGES: u64 = 24;
@@ -108,11 +110,7 @@ impl<'a> Precopy<'a> {
     /// Also if `run` is over before.
     pub(crate) fn copy_all(&mut self, layout: &Layout, run: &Stop) -> Result<(), Failure> {
         let start = Instant::now();
-        let writable = layout
-            .rooms()
-            .iter()
-            .map(|room| &*room.region)
-            .filter(|region| !is_read_only(region));
+        let writable = layout.regions().filter(|region| !is_read_only(region));
         let ranges: Vec<(u64, u64)> = writable
             .map(|region| (region.start_addr().0, region.start_addr().0 + region.len()))
             .collect();
@@ -295,7 +293,7 @@ fn failed(error: &guest_memory::GuestMemoryError) -> Failure {
 }
 
 fn say_round(label: &str, bytes: u64, time: Duration) {
-    let rate = bytes as f64 / time.as_secs_f64().max(1e-9) / (1 << 20) as f64;
+    let rate = rate(bytes, time);
     say!(
         "  {label:<9}{:>10}{:>13}{:>12.3} ms{rate:>10.0} MiB/s",
         bytes / PAGE_BYTES,

@@ -1,19 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The tables that a run prints.
 
-use guest_memory::GuestAddress;
 use guest_memory::bitmap::GuestDirtyPages;
+use guest_memory::{GuestAddress, GuestMemory, MemoryTable};
 
 use crate::console::say;
 use crate::dirty::union;
-use crate::layout::{Layout, PAGE_BYTES, PAGE_LEN, size_text};
+use crate::layout::{Memory, PAGE_BYTES, PAGE_LEN, size_text};
 use crate::vm::Slots;
 
 /// Prints the memory map; `slots` are KVM's, if KVM runs the guest.
-pub(crate) fn print_map(layout: &Layout, slots: Option<&Slots>) {
+pub(crate) fn print_map(memory: &Memory, slots: Option<&Slots>) {
     say!("memory map:");
-    for line in layout.table(|region| slots.and_then(|slots| slots.number(region))) {
-        say!("{line}");
+    let table = MemoryTable::new(memory).with_column("KVM slot", |region| {
+        let slot = slots.and_then(|slots| slots.number(region));
+        slot.map_or_else(|| "none".to_owned(), |slot| slot.to_string())
+    });
+    for line in table.to_string().lines() {
+        say!("  {line}");
+    }
+}
+
+/// Prints what became of the policies, if there are any.
+pub(crate) fn print_policies(memory: &Memory) {
+    let entries = memory.iter().flat_map(|region| {
+        let label = region.label().unwrap_or("-");
+        region.policies().iter().map(move |entry| (label, entry))
+    });
+    for (index, (label, entry)) in entries.enumerate() {
+        if index == 0 {
+            say!("policies:");
+        }
+        say!("  {label:<8}  {entry}");
     }
 }
 

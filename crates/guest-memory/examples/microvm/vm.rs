@@ -19,7 +19,7 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::cpu_state::CpuState;
 use crate::failure::Failure;
-use crate::layout::{PAGE_SIZE, Region, Room, is_read_only, no_pages};
+use crate::layout::{Layout, PAGE_SIZE, Region, is_read_only, no_pages};
 
 /// Where KVM keeps three pages of its own on Intel processors: below every firmware image, above all devices.
 const TSS_ADDRESS: usize = 0xfeff_d000;
@@ -236,7 +236,7 @@ impl Machine {
     ///
     /// With a chipset the kernel provides the interrupt controllers and the timer; without one HLT
     /// ends the run.
-    pub(crate) fn new(kvm: &Kvm, rooms: &[Room], has_chipset: bool) -> Result<Self, Failure> {
+    pub(crate) fn new(kvm: &Kvm, layout: &Layout, has_chipset: bool) -> Result<Self, Failure> {
         let setup = |what: &'static str| {
             move |error: kvm_ioctls::Error| Failure::setup(format!("KVM cannot {what}: {error}"))
         };
@@ -257,8 +257,8 @@ impl Machine {
             removed: Mutex::default(),
             is_logging: AtomicBool::new(false),
         };
-        for room in rooms {
-            slots.insert(Arc::clone(&room.region))?;
+        for region in layout.regions() {
+            slots.insert(Arc::clone(region))?;
         }
         // The reset state of a vCPU is what the hardware has: real mode, the last 16 bytes below 4 GiB.
         let vcpu = slots.fd.create_vcpu(0).map_err(setup("create a vCPU"))?;
