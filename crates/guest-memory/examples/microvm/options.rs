@@ -39,12 +39,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) policies: PolicyOptions,
 
-    /// Populates all memory before the guest starts, by as many threads as there are processors or so many
+    /// Populates all memory before the guest starts, by so many threads or as many as there are processors
     #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub(crate) prefault: Option<Option<NonZeroUsize>>,
 
-    /// Shows how the memory would be made and what stands in the way of it, and ends; the pools of huge pages, which a run
-    /// tries to enlarge, are taken as they are
+    /// Shows what would be done for the memory and what stands in its way, and ends. A run would try to enlarge the pools of
+    /// huge pages first
     #[arg(long)]
     pub(crate) plan: bool,
 

@@ -13,7 +13,11 @@
     reason = "KVM is told where guest memory lies in this process"
 )]
 
+mod memory;
+mod pool;
+
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -267,8 +271,8 @@ fn read_only_memory_keeps_its_content_under_guest_and_host() {
     assert_eq!(machine.take_marked(), BTreeSet::from([CODE.0]));
 }
 
-/// Runs the example monitor; `None` when it was not built.
-fn microvm(arguments: &[&str]) -> Option<Output> {
+/// Returns the example monitor's executable; `None` when it was not built.
+fn executable() -> Option<PathBuf> {
     // Cargo builds examples next to the directory of the test executables.
     let test = std::env::current_exe().unwrap();
     let executable = test.parent()?.parent()?.join("examples/microvm");
@@ -279,10 +283,15 @@ fn microvm(arguments: &[&str]) -> Option<Output> {
         );
         return None;
     }
+    Some(executable)
+}
+
+/// Runs the example monitor; `None` when it was not built.
+fn microvm(arguments: &[&str]) -> Option<Output> {
     // On a busy machine KVM may take seconds to change a memory slot.
     let patient = ["--timeout", "120"];
     let is_set = arguments.contains(&"--timeout");
-    let command = &mut Command::new(executable);
+    let command = &mut Command::new(executable()?);
     let command = command.args(if is_set { &[][..] } else { &patient });
     Some(command.args(arguments).output().unwrap())
 }
@@ -426,6 +435,18 @@ fn example_refuses_bad_arguments_with_one_line_and_status_2() {
         &["--memory"],
         &["--backing", "paper"],
         &["--backing", "hugetlb", "--memory", "2052K"],
+        &["--backing", "hugetlb-1g", "--memory", "1023M"],
+        &["--backing", "hugetlbfs"],
+        &["--backing", "hugetlbfs", "--path", "/proc"],
+        &["--backing", "file"],
+        &["--backing", "file", "--path", "/proc/no/such/directory"],
+        &["--backing", "file-private"],
+        &["--backing", "memfd", "--path", "/tmp"],
+        &["--numa-node", "1023"],
+        &["--numa-node", "-1"],
+        &["--huge-pages", "always"],
+        &["--prefault", "0"],
+        &["--plan", "--prefault", "1025"],
         &["--timeout", "0"],
         &["--timeout", "soon"],
         &["--bandwidth", "1M"],
