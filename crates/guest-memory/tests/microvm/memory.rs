@@ -73,8 +73,9 @@ fn a_file_holds_the_memory_and_one_with_content_is_like_a_new_one() {
     let path = directory.path().join("ram");
     let name = path.to_str().unwrap();
     let arguments = ["--backing", "file", "--path", name];
-    // The second run finds what the first one left, the third one puts a second memory behind it.
-    for (further, len_mib) in [(&[][..], 66), (&[], 66), (&["--migrate"], 132)] {
+    // Each run finds what those before left; a migration puts a second memory behind the first.
+    let migrate = &["--migrate"][..];
+    for (further, len_mib) in [(&[][..], 66), (&[], 66), (migrate, 132), (migrate, 132)] {
         let arguments = [&arguments, further].concat();
         if passes_on(&arguments, "file", "4 KiB").is_none() {
             return;
@@ -84,20 +85,21 @@ fn a_file_holds_the_memory_and_one_with_content_is_like_a_new_one() {
     }
 
     // A private copy leaves the file as it is, and the guest does not see what is in it.
-    let before = results_in(&path);
-    std::fs::write(directory.path().join("other"), vec![0xee; 3 * MIB]).unwrap();
     let other = directory.path().join("other");
-    for (path, before) in [(&path, before), (&other, vec![0xee; 24])] {
-        let arguments = [
-            "--backing",
-            "file-private",
-            "--path",
-            path.to_str().unwrap(),
-        ];
-        passes_on(&arguments, "file, private", "4 KiB").unwrap();
+    std::fs::write(&other, vec![0xee; 3 * MIB]).unwrap();
+    for (path, before, len_mib) in [(&path, results_in(&path), 132), (&other, vec![0xee; 24], 4)] {
+        let name = path.to_str().unwrap();
+        let arguments = ["--backing", "file-private", "--path", name];
+        let work = ["--memory", "2M", "--heatmap"];
+        passes_on(
+            &[arguments.as_slice(), &work].concat(),
+            "file, private",
+            "4 KiB",
+        )
+        .unwrap();
         assert_eq!(results_in(path), before);
+        assert_eq!(path.metadata().unwrap().len(), len_mib * MIB as u64);
     }
-    assert_eq!(other.metadata().unwrap().len(), 66 * MIB as u64);
 }
 
 #[test]
