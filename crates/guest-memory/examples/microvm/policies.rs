@@ -14,7 +14,7 @@ use guest_memory::mmap::{
 pub(crate) struct PolicyOptions {
     /// The only NUMA node that RAM comes from; an error if it cannot
     #[arg(long, value_name = "N")]
-    pub(crate) numa_node: Option<u32>,
+    numa_node: Option<u32>,
 
     /// What is asked for about transparent huge pages
     #[arg(long, value_enum, value_name = "WHAT")]
