@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Numbers of bytes for people to read.
+//! Numbers for people to read.
 
 /// Formats a number of bytes in the largest unit that divides it.
 pub(crate) fn bytes_text(bytes: u128) -> String {
@@ -15,6 +15,14 @@ pub(crate) fn bytes_text(bytes: u128) -> String {
         }
     }
     format!("{bytes} B")
+}
+
+/// Formats a number of things.
+pub(crate) fn count_text(count: usize, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {one}s"),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use guest_memory_core::GuestRegionCollectionError;
 
+use crate::bytes_text::count_text;
 use crate::{PolicyError, Seals};
 
 /// Error of building one mapping. Sizes are in bytes.
@@ -72,7 +73,10 @@ pub enum MmapRegionError {
         page_size: usize,
     },
     /// The system's pool of huge pages is too small.
-    #[error("{needed_pages} huge pages of {page_size} bytes needed, {free_pages} free in the pool")]
+    #[error(
+        "{} of {page_size} bytes needed, {free_pages} free in the pool",
+        count_text(*needed_pages, "huge page")
+    )]
     HugePagePool {
         /// Pages that the mapping needs.
         needed_pages: usize,

@@ -446,7 +446,7 @@ fn huge_pages_are_built_and_refused(pool: &Pool) {
     let unreserved = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | libc::MAP_NORESERVE;
     let threads = NonZeroUsize::MIN;
     let populated = Policies::new().population(Population { threads }, Need::Required);
-    fails(Some(pool), "1 huge pages of 2097152 bytes needed", || {
+    fails(Some(pool), "1 huge page of 2097152 bytes needed", || {
         of(2 * TWO_MIB)
             .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | unreserved)
             .with_policies(populated.clone())

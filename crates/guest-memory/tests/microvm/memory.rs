@@ -270,7 +270,7 @@ fn what_became_of_the_policies_is_printed() {
         "locking now",
         "page merging merge",
         "transparent huge pages collapse",
-        "population by 1 threads",
+        "population by 1 thread",
     ] {
         let is_answer = |line: &str| {
             let answer = line.split_once(&format!("  {policy} (wished): "));

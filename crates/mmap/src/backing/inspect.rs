@@ -19,7 +19,10 @@ impl Backing {
                 huge_pages.map(|page_size| page_size.size_bytes())
             }
             Self::HugetlbFile { directory } => hugetlbfs_page_size(directory),
-            Self::File { .. } | Self::Shm { .. } | Self::Dax { .. } => None,
+            // One that will be made is where its directory is.
+            Self::File { path, .. } => hugetlbfs_page_size(path)
+                .or_else(|| hugetlbfs_page_size(path.parent().filter(|_| !path.exists())?)),
+            Self::Shm { .. } | Self::Dax { .. } => None,
         }
     }
 
@@ -110,7 +113,11 @@ fn file_problems(
     let file = match opened {
         Ok(file) => Some(file),
         Err(error) => {
-            if !(grow && error.kind() == std::io::ErrorKind::NotFound) {
+            let has_directory = path
+                .parent()
+                .is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir());
+            let can_be_made = grow && has_directory && error.kind() == std::io::ErrorKind::NotFound;
+            if !can_be_made {
                 let access = if needs_write { " and written" } else { "" };
                 let valid = format!("a file that can be read{access} ({error})");
                 problems.push(("path", named(), valid));

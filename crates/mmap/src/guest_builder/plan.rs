@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{RegionProblem, RegionSpec};
 use crate::backing::hugetlb;
-use crate::bytes_text::bytes_text;
+use crate::bytes_text::{bytes_text, count_text};
 use crate::policy::PolicyKind;
 
 /// One thing that will be done.
@@ -172,7 +172,11 @@ impl GuestMemoryPlan {
                 self.problems.push(RegionProblem {
                     region: spec.label().to_owned(),
                     field: "backing",
-                    value: format!("of {pages} huge pages of {}", bytes_text(page_size as u128)),
+                    value: format!(
+                        "of {} of {}",
+                        count_text(pages, "huge page"),
+                        bytes_text(page_size as u128)
+                    ),
                     valid: format!("the pool has {left} left for it"),
                 });
             }
@@ -207,7 +211,8 @@ impl fmt::Display for GuestMemoryPlan {
         for (page_size, pages) in &self.huge_pages {
             write!(
                 f,
-                ", {pages} huge pages of {}",
+                ", {} of {}",
+                count_text(*pages, "huge page"),
                 bytes_text(*page_size as u128)
             )?;
         }

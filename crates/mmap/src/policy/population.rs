@@ -7,6 +7,7 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use super::{Policy, PolicyKind, Refusal};
+use crate::bytes_text::count_text;
 use crate::extent::Extent;
 use crate::prefault::prefault_extent;
 use crate::{NumaNode, Prefault};
@@ -59,6 +60,6 @@ impl fmt::Display for OnNode {
 
 impl fmt::Display for Population {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "by {} threads", self.threads)
+        write!(f, "by {}", count_text(self.threads.get(), "thread"))
     }
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use crate::bytes_text::count_text;
+
 /// Error of populating memory. Offsets are from the start of their region; sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,7 +112,7 @@ pub enum PrefaultReason {
     File,
     /// The page's memory is broken (EHWPOISON).
     HardwareError,
-    /// The system, or a control group's limit, has no memory left.
+    /// The system has no memory left.
     OutOfMemory,
     /// The kernel cannot populate such a mapping, a device's for instance.
     NotPopulatable,
@@ -127,7 +129,8 @@ impl fmt::Display for PrefaultReason {
                 page_size,
             } => write!(
                 f,
-                "{needed_pages} huge pages of {page_size} bytes needed from there on, {free_pages} free in the pool"
+                "{} of {page_size} bytes needed from there on, {free_pages} free in the pool",
+                count_text(*needed_pages, "huge page")
             ),
             Self::FileTooShort {
                 file_offset,

@@ -258,6 +258,8 @@ fn external_owned() -> Result<Subject, Skip> {
     let expected = Expected {
         kind: BackingKind::External,
         has_guard_pages: false,
+        // The library does not know what it is.
+        discard: Discard::Refused,
         ..without_a_file(Sharing::Private, PAGE)
     };
     Ok(subject(builder, expected, Box::new(pages.into_ends())))

@@ -178,7 +178,7 @@ fn what_a_configuration_cannot_mean_is_an_error_that_names_it() {
             "unknown variant `disk`",
         ),
         (
-            region(r#","backing":{"anonymous":{"huge_pages":"4MiB"}}"#),
+            region(r#","backing":{"anonymous":{"huge-pages":"4MiB"}}"#),
             "unknown variant `4MiB`, expected `2MiB` or `1GiB`",
         ),
         (

@@ -140,7 +140,7 @@ fn a_private_file_and_populated_memory_show_in_the_table() {
     let row = text.lines().nth(1).unwrap();
     assert!(row.contains("  file, private  "), "{text}");
     assert!(
-        row.ends_with("population by 1 threads  0 B    64 KiB"),
+        row.ends_with("population by 1 thread  0 B    64 KiB"),
         "{text}"
     );
 }

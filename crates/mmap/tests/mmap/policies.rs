@@ -253,7 +253,7 @@ fn population_past_the_pool_is_an_error_with_counts_and_leaves_nothing_mapped() 
     let error = refused(builder.with_policies(populated(1)));
     assert_eq!(error.kind, PolicyKind::Population);
     let message = format!(
-        "policy population by 1 threads for 8388608 bytes at {:#x}: cannot populate 2097152 bytes at offset 0x400000 of \
+        "policy population by 1 thread for 8388608 bytes at {:#x}: cannot populate 2097152 bytes at offset 0x400000 of \
          region 0: 2 huge pages of 2097152 bytes needed from there on, 0 free in the pool (4194304 bytes done of 8388608)",
         error.address
     );
