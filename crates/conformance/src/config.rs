@@ -164,7 +164,10 @@ pub(crate) fn guarded<T>(
 ) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(action)) {
         Ok(result) => result.map_err(|reason| format!("{step:?}: {reason}")),
-        Err(payload) => Err(format!("{step:?}: panicked: {}", text_of(&*payload))),
+        Err(payload) => Err(format!(
+            "{step:?}: panicked: {}; expected it to return",
+            text_of(&*payload)
+        )),
     }
 }
 

@@ -6,7 +6,7 @@
 //! * a harvest has exactly the pages that were marked since the one before, whatever was in the set it goes to, and leaves
 //!   the log clean;
 //! * what is marked while tracking is off is not recorded; what was marked before is still there;
-//! * `is_tracking` says which.
+//! * `is_tracking` says which; `empty_pages` is the empty set of what the log tracks.
 
 use guest_memory_bitmap::{Bitmap, DirtyLog, DirtyPages};
 use proptest::collection::vec;
@@ -64,6 +64,8 @@ pub fn check_with<L: Bitmap + DirtyLog<Pages = DirtyPages>>(
         // The page size is what a harvest says it is.
         let mut pages = DirtyPages::default();
         log.harvest_into(&mut pages);
+        expect_eq("the harvest of a new log", pages.is_empty(), true)?;
+        expect_eq("empty_pages", &log.empty_pages(), &pages)?;
         let mut expected = pages.clone();
         for operation in script {
             guarded(operation, || {
@@ -87,12 +89,27 @@ fn apply<L: Bitmap + DirtyLog<Pages = DirtyPages>>(
             if log.is_tracking() {
                 expected.insert_range(offset..offset + len);
             }
+            for page in expected.pages() {
+                let first = page * expected.page_size().get();
+                expect_eq(
+                    &format!("dirty_at of {first:#x}"),
+                    log.dirty_at(first),
+                    true,
+                )?;
+            }
             Ok(())
         }
         Operation::Harvest => {
             log.harvest_into(pages);
             expect_eq("the harvest", &*pages, &*expected)?;
             expected.clear();
+            for range in pages.ranges() {
+                expect_eq(
+                    "dirty_at of what was harvested",
+                    log.dirty_at(range.start),
+                    false,
+                )?;
+            }
             log.harvest_into(pages);
             expect_eq("the harvest after it", &*pages, &*expected)
         }

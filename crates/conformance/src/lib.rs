@@ -46,15 +46,22 @@
 #![forbid(unsafe_code)]
 
 mod access;
+pub mod address_space;
+pub mod backing;
 pub mod bitmap;
 pub mod bytes;
 pub mod bytes_ext;
 mod config;
+pub mod copy;
 pub mod dirty_log;
+pub mod mark_order;
 pub mod memory;
 pub mod model;
 pub mod place;
+mod read_only;
 pub mod region;
 mod stream;
+pub mod streams;
+pub mod volatile_memory;
 
 pub use config::{Config, Pages};

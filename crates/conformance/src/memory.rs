@@ -6,6 +6,7 @@
 //!
 //! * `num_regions`, `iter` and `last_addr` agree with the list; `find_region`, `to_region_addr`,
 //!   `address_in_range` and `check_address` find the range that holds an address, or nothing;
+//! * `to_region_span` finds a range that is not empty if it lies in one region, `get_host_address_range` its host address;
 //! * `check_range` is true exactly if every byte is mapped; `checked_offset` says whether the sum is
 //!   mapped, whatever lies between;
 //! * `get_slice` stays in one region or fails; `get_slices` gives every byte up to the first hole, in
@@ -47,6 +48,10 @@ pub enum Call {
     Extended(bytes_ext::Call),
     /// `find_region`, `to_region_addr`, `address_in_range`, `check_address`, `get_host_address`.
     Find,
+    /// `to_region_span` and `get_host_address_range`.
+    FindSpan {
+        count: usize,
+    },
     CheckRange {
         len: usize,
     },
@@ -153,6 +158,7 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
     let distance = prop_oneof![-24i64..=24, -512i64..=512];
     let call = prop_oneof![
         2 => Just(Call::Find),
+        1 => count(page_size).prop_map(|count| Call::FindSpan { count }),
         2 => count(page_size).prop_map(|len| Call::CheckRange { len }),
         1 => count(page_size).prop_map(|offset| Call::CheckedOffset { offset }),
         2 => count(page_size).prop_map(|count| Call::GetSlice { count }),
@@ -200,7 +206,7 @@ fn lay_out(
     ranges
 }
 
-fn bounds<M: GuestMemory>(memory: &M, model: &Model) -> Result<(), String> {
+pub(crate) fn bounds<M: GuestMemory>(memory: &M, model: &Model) -> Result<(), String> {
     let expected: Vec<_> = model
         .spans()
         .iter()
@@ -228,6 +234,10 @@ fn arithmetic_at_borders(ranges: &[(u64, usize)]) -> Vec<Operation> {
                 call: Call::Find,
             });
             for count in [1, 2, len, usize::MAX] {
+                operations.push(Operation {
+                    at,
+                    call: Call::FindSpan { count },
+                });
                 operations.push(Operation {
                     at,
                     call: Call::CheckRange { len: count },
@@ -281,6 +291,7 @@ pub fn apply<M: GuestMemory>(
             bytes_ext::apply(&operation, memory, &GuestAddress, model, &examine)
         }
         Call::Find => find(memory, address, model),
+        Call::FindSpan { count } => slices::find_span(memory, address, count, model),
         Call::CheckRange { len } => check_range(memory, address, len, model),
         Call::CheckedOffset { offset } => {
             let sum = at.checked_add(offset as u64);

@@ -33,6 +33,33 @@ pub(super) fn get_slice<M: GuestMemory>(
     }
 }
 
+pub(super) fn find_span<M: GuestMemory>(
+    memory: &M,
+    address: GuestAddress,
+    count: usize,
+    model: &Model,
+) -> Result<bool, String> {
+    let expected = match model.pieces(address.0, count)[..] {
+        [(index, offset, len)] if len == count => {
+            let start = GuestAddress(model.spans()[index].start());
+            Some((start, offset as u64))
+        }
+        _ => None,
+    };
+    let found = memory.to_region_span(address, count);
+    let found = found.map(|(region, offset)| (region.start_addr(), offset.0));
+    expect_eq("to_region_span", found, expected)?;
+    if count > 0 {
+        // An empty range has an address or not, as `get_slice` says.
+        let expected = memory.get_slice(address, count).ok();
+        let expected = expected.map(|slice| slice.ptr_guard().as_ptr());
+        let found = memory.get_host_address_range(address, count).ok();
+        let found = found.map(<*mut u8>::cast_const);
+        expect_eq("get_host_address_range", found, expected)?;
+    }
+    Ok(expected.is_some())
+}
+
 /// The pieces of an access as (address of the first byte in the host, length in bytes).
 type Pieces = Vec<(*const u8, usize)>;
 
