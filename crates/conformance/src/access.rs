@@ -280,7 +280,7 @@ impl Stream {
                 Ok(true)
             }
             _ => Err(format!(
-                "returned {result:?} with {moved} bytes moved; memory and stream allow {}",
+                "returned {result:?} with {moved} bytes moved, expected what memory and stream allow: {} bytes",
                 self.possible
             )),
         }

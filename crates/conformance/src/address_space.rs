@@ -193,10 +193,12 @@ pub fn check_concurrent<S>(
     let handle = make(&numbered(&config, 0));
     // Stored after the replacement has returned: who sees a number knows of that map.
     let replaced = AtomicUsize::new(0);
+    let looks = [const { AtomicUsize::new(0) }; 2];
     let looked = thread::scope(|scope| {
-        let look = |handle: S| {
+        let look = |handle: S, looks| {
             let (config, replaced) = (&config, &replaced);
             scope.spawn(move || {
+                let _over = SetAtEnd(looks);
                 let mut newest = 0;
                 while newest < REPLACEMENTS {
                     let known = replaced.load(Ordering::Acquire).max(newest);
@@ -206,15 +208,28 @@ pub fn check_concurrent<S>(
                             "a look gave map {newest}, expected {known} or newer"
                         ));
                     }
+                    // Relaxed: it only paces the writer.
+                    looks.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())
             })
         };
-        let readers = [look(handle.clone()), look(handle.clone())];
+        let readers = [
+            look(handle.clone(), &looks[0]),
+            look(handle.clone(), &looks[1]),
+        ];
         for number in 1..=REPLACEMENTS {
             replace(&handle, &numbered(&config, number));
             replaced.store(number, Ordering::Release);
-            thread::yield_now();
+            // Some replacements come while nobody looks, some while all do, and some one by one.
+            if number % 3 == 0 {
+                let before = looks.each_ref().map(|looks| looks.load(Ordering::Relaxed));
+                for (looks, before) in looks.iter().zip(before) {
+                    while looks.load(Ordering::Relaxed) <= before && before < OVER {
+                        thread::yield_now();
+                    }
+                }
+            }
         }
         readers.map(|reader| {
             let told = reader.join();
@@ -225,6 +240,18 @@ pub fn check_concurrent<S>(
         if let Err(reason) = result {
             panic!("address space conformance: {reason}");
         }
+    }
+}
+
+/// The number of looks of a thread that looks no more.
+const OVER: usize = usize::MAX / 2;
+
+/// Makes a number [`OVER`] when it goes, also by a panic.
+struct SetAtEnd<'a>(&'a AtomicUsize);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(OVER, Ordering::Relaxed);
     }
 }
 

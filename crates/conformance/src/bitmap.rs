@@ -194,7 +194,9 @@ fn compare<B: Bitmap>(bitmap: &B, span: &Span, tracking: Tracking) -> Result<(),
     let past = span.len().next_multiple_of(tracking.step());
     for offset in [past, past.saturating_mul(64), usize::MAX - 1, usize::MAX] {
         if offset >= past && bitmap.dirty_at(offset) {
-            return Err(format!("offset {offset:#x} past the end reads as dirty"));
+            return Err(format!(
+                "offset {offset:#x} past the end is dirty, expected clean"
+            ));
         }
     }
     match bitmap.tracked_bytes() {

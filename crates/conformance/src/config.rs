@@ -107,7 +107,7 @@ impl Config {
                 let dirty_at = probe(len);
                 assert!(
                     dirty_at(0),
-                    "{suite} conformance: the first byte was marked and does not read as dirty; \
+                    "{suite} conformance: the first byte was marked and does not read as dirty, as was expected; \
                      if nothing is to be tracked, say so with Config::untracked"
                 );
                 let page_size = (1..len).find(|&offset| !dirty_at(offset)).unwrap_or(len);

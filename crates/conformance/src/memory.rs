@@ -339,7 +339,11 @@ fn find<M: GuestMemory>(memory: &M, address: GuestAddress, model: &Model) -> Res
             let expected = slice.ptr_guard().as_ptr();
             expect_eq("get_host_address", found.cast_const(), expected)?;
         }
-        Ok(found) => return Err(format!("get_host_address of a hole is {found:?}")),
+        Ok(found) => {
+            return Err(format!(
+                "get_host_address of a hole is {found:?}, expected an error"
+            ));
+        }
         Err(_) => {}
     }
     Ok(is_inside)

@@ -278,7 +278,9 @@ fn find<R: GuestMemoryRegion>(
             let expected = slice.ptr_guard().as_ptr();
             expect_eq("get_host_address", found.cast_const(), expected)
         }
-        Ok(found) => Err(format!("get_host_address past the end is {found:?}")),
+        Ok(found) => Err(format!(
+            "get_host_address past the end is {found:?}, expected an error"
+        )),
         Err(_) => Ok(()),
     }
 }

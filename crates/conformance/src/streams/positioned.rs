@@ -9,7 +9,10 @@ use guest_memory_volatile::{
 
 type Result<T> = std::result::Result<T, VolatileMemoryError>;
 
-/// A file and where the next byte is. Before each read something else is read elsewhere: the file has no position to keep.
+/// A file and where the next byte is.
+///
+/// Before each call something else is done elsewhere: the file has no position to keep. A write elsewhere is one further on, which
+/// later writes cover.
 pub(super) struct Positioned<S> {
     inner: S,
     position: usize,
@@ -98,13 +101,26 @@ impl<S: ReadVolatileAt> ReadVolatile for Positioned<S> {
     }
 }
 
+impl<S: WriteVolatileAt> Positioned<S> {
+    fn write_elsewhere(&self) {
+        let mut bytes = [0xee; 5];
+        let elsewhere = (self.position as u64) + 7;
+        // Whether there is room does not matter.
+        let _ = self
+            .inner
+            .write_volatile_at(&VolatileSlice::from(&mut bytes[..]), elsewhere);
+    }
+}
+
 impl<S: WriteVolatileAt> WriteVolatile for Positioned<S> {
     fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize> {
+        self.write_elsewhere();
         let result = self.inner.write_volatile_at(buf, self.position as u64);
         self.passed(result)
     }
 
     fn write_all_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<()> {
+        self.write_elsewhere();
         let result = self.inner.write_all_volatile_at(buf, self.position as u64);
         self.passed_all(buf.len(), result)
     }
@@ -113,6 +129,7 @@ impl<S: WriteVolatileAt> WriteVolatile for Positioned<S> {
         &mut self,
         bufs: &[VolatileSlice<'_, B>],
     ) -> Result<usize> {
+        self.write_elsewhere();
         let result = self
             .inner
             .write_vectored_volatile_at(bufs, self.position as u64);
@@ -123,6 +140,7 @@ impl<S: WriteVolatileAt> WriteVolatile for Positioned<S> {
         &mut self,
         bufs: &[VolatileSlice<'_, B>],
     ) -> Result<()> {
+        self.write_elsewhere();
         let result = self
             .inner
             .write_all_vectored_volatile_at(bufs, self.position as u64);

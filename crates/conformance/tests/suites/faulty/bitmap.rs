@@ -15,11 +15,13 @@ pub(crate) enum BitmapFault {
     PanicsPastEnd,
     SliceOfSliceForgetsBase,
     OverstatesTrackedBytes,
+    LosesLastByte,
+    SliceIgnoresOffset,
 }
 
 impl BitmapFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 7] = [
+    pub(crate) const ALL: [(Self, &str); 9] = [
         (Self::LosesLastPage, "expected dirty"),
         (Self::MarksNextPage, "expected clean"),
         (Self::MarksEmptyRange, "expected clean"),
@@ -27,6 +29,8 @@ impl BitmapFault {
         (Self::PanicsPastEnd, "panicked: past the end"),
         (Self::SliceOfSliceForgetsBase, "Operation {"),
         (Self::OverstatesTrackedBytes, "tracked_bytes"),
+        (Self::LosesLastByte, "expected dirty"),
+        (Self::SliceIgnoresOffset, "Operation {"),
     ];
 }
 
@@ -74,6 +78,8 @@ impl Bitmap for FaultyBitmap {
         } else if self.has(BitmapFault::EndWraps) {
             self.inner
                 .mark_dirty(offset, offset.wrapping_add(len).saturating_sub(offset));
+        } else if self.has(BitmapFault::LosesLastByte) && len > 1 {
+            self.inner.mark_dirty(offset, len - 1);
         } else {
             self.inner.mark_dirty(offset, len);
         }
@@ -93,6 +99,11 @@ impl Bitmap for FaultyBitmap {
             0
         } else {
             self.base
+        };
+        let offset = if self.has(BitmapFault::SliceIgnoresOffset) {
+            0
+        } else {
+            offset
         };
         Self {
             base: base.saturating_add(offset),

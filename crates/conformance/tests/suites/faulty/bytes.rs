@@ -2,6 +2,7 @@
 //! Implementations of [`Bytes`].
 
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use guest_memory_bitmap::{ArcSlice, Bitmap};
 use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
@@ -36,11 +37,18 @@ pub(crate) enum BytesFault {
     IsZeroLooksAtFirstWord,
     IsZeroFailsBehindOther,
     StoreLeIsBigEndian,
+    PartialWriteIsNotMarked,
+    CopyIsShortAtOneAlignment,
+    CopyTouchesNextByte,
+    CopyMarksMissLastByte,
+    ReadSpillsIntoBuffer,
+    WriteIsTorn,
+    ReadIsTorn,
 }
 
 impl BytesFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 10] = [
+    pub(crate) const ALL: [(Self, &str); 11] = [
         (Self::WriteCountsTooMuch, "Write("),
         (Self::WriteSliceIgnoresCut, "Write"),
         (Self::WriteSliceLosesFirstPart, "Write"),
@@ -51,7 +59,20 @@ impl BytesFault {
         (Self::StreamRestartsHalfway, "ReadVolatileFrom {"),
         (Self::StreamLosesBytes, "WriteVolatileTo {"),
         (Self::ExactStreamIsShort, "WriteVolatileTo {"),
+        (Self::PartialWriteIsNotMarked, "expected dirty"),
     ];
+
+    /// Those that copies show.
+    pub(crate) const COPIES: [(Self, &str); 4] = [
+        (Self::CopyIsShortAtOneAlignment, "after the write"),
+        (Self::CopyTouchesNextByte, "after the write"),
+        (Self::CopyMarksMissLastByte, "expected dirty"),
+        (Self::ReadSpillsIntoBuffer, "after the read"),
+    ];
+
+    /// Those that only a race shows.
+    pub(crate) const RACES: [(Self, &str); 2] =
+        [(Self::WriteIsTorn, "torn"), (Self::ReadIsTorn, "torn")];
 
     /// Those of the methods beyond [`Bytes`].
     pub(crate) const EXTENDED: [(Self, &str); 12] = [
@@ -67,6 +88,27 @@ impl BytesFault {
         (Self::IsZeroLooksAtFirstWord, "IsZero {"),
         (Self::IsZeroFailsBehindOther, "IsZero {"),
         (Self::StoreLeIsBigEndian, "StoreLe {"),
+    ];
+}
+
+/// What is wrong with a copy within a memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WithinFault {
+    AlwaysForwards,
+    AlwaysBackwards,
+    MarksSource,
+    LosesLastByte,
+    CountsOneMore,
+}
+
+impl WithinFault {
+    /// Each fault and a word that the report has to hold.
+    pub(crate) const ALL: [(Self, &str); 5] = [
+        (Self::AlwaysForwards, "after the copy"),
+        (Self::AlwaysBackwards, "after the copy"),
+        (Self::MarksSource, "expected clean"),
+        (Self::LosesLastByte, "after the copy"),
+        (Self::CountsOneMore, "the number of bytes copied"),
     ];
 }
 
@@ -107,6 +149,38 @@ impl FaultyBytes {
         window.expect("as long as the region")
     }
 
+    /// Copies within the memory, with a fault.
+    pub(crate) fn copy_within(
+        &self,
+        fault: Option<WithinFault>,
+        from: usize,
+        to: usize,
+        len: usize,
+    ) -> Result<usize> {
+        let byte_by_byte = |offset: usize| -> Result<()> {
+            let byte = self.slice.read_obj::<u8>(from + offset)?;
+            self.slice.write_obj(byte, to + offset)
+        };
+        let copied = |len| {
+            let source = self.slice.subslice(from, len)?;
+            source.try_copy_to_volatile_slice(self.slice.subslice(to, len)?)
+        };
+        match fault {
+            Some(WithinFault::AlwaysForwards) => (0..len).try_for_each(byte_by_byte)?,
+            Some(WithinFault::AlwaysBackwards) => (0..len).rev().try_for_each(byte_by_byte)?,
+            Some(WithinFault::MarksSource) => {
+                self.slice.bitmap().mark_dirty(from, len);
+                copied(len)?;
+            }
+            Some(WithinFault::LosesLastByte) => {
+                copied(len.saturating_sub(1))?;
+            }
+            Some(WithinFault::CountsOneMore) => return copied(len).map(|count| count + 1),
+            None => return copied(len),
+        }
+        Ok(len)
+    }
+
     pub(super) fn has(&self, fault: BytesFault) -> bool {
         self.fault == Some(fault)
     }
@@ -141,6 +215,29 @@ impl Bytes<usize> for FaultyBytes {
         if self.has(BytesFault::WriteSliceIgnoresCut) {
             return self.slice.write(buf, addr).map(drop);
         }
+        let end = addr.saturating_add(buf.len());
+        if self.has(BytesFault::CopyIsShortAtOneAlignment) && addr % 8 == 3 && buf.len() == 33 {
+            return self.slice.write_slice(&buf[..32], addr);
+        }
+        if self.has(BytesFault::CopyTouchesNextByte) && buf.len() % 8 == 5 {
+            self.slice.write_slice(buf, addr)?;
+            return self.slice.write(&[0], end).map(drop);
+        }
+        if self.has(BytesFault::CopyMarksMissLastByte) && end <= self.slice.len() {
+            self.slice
+                .bitmap()
+                .mark_dirty(addr, buf.len().saturating_sub(1));
+            return self.unmarked().write_slice(buf, addr);
+        }
+        if self.has(BytesFault::PartialWriteIsNotMarked) && end > self.slice.len() {
+            return self.unmarked().write_slice(buf, addr);
+        }
+        if self.has(BytesFault::WriteIsTorn) {
+            let (first, rest) = buf.split_at(buf.len() / 2);
+            self.slice.write_slice(first, addr)?;
+            thread::yield_now();
+            return self.slice.write_slice(rest, addr + first.len());
+        }
         let is_cut = addr.saturating_add(buf.len()) > self.slice.len() && !buf.is_empty();
         if self.has(BytesFault::WriteSliceLosesFirstPart) && is_cut {
             return Err(VolatileMemoryError::OutOfBounds { addr });
@@ -149,6 +246,18 @@ impl Bytes<usize> for FaultyBytes {
     }
 
     fn read_slice(&self, buf: &mut [u8], addr: usize) -> Result<()> {
+        if self.has(BytesFault::ReadIsTorn) {
+            let half = buf.len() / 2;
+            let (first, rest) = buf.split_at_mut(half);
+            self.slice.read_slice(first, addr)?;
+            thread::yield_now();
+            return self.slice.read_slice(rest, addr + half);
+        }
+        if self.has(BytesFault::ReadSpillsIntoBuffer) && buf.len() == 33 {
+            self.slice.read_slice(buf, addr)?;
+            buf[32] = 0;
+            return Ok(());
+        }
         self.slice.read_slice(buf, addr)
     }
 

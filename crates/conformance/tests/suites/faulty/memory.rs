@@ -21,11 +21,20 @@ pub(crate) enum MemoryFault {
     CheckedOffsetWraps,
     SliceIsCutAtBorder,
     TryAccessStopsAtBorder,
+    FindRegionTakesNeighbour,
+    HolesAreInRange,
+    RegionsInWrongOrder,
+    HostAddressIsOff,
+    CheckedOffsetTakesEnd,
+    SpanReachesPastEnd,
+    RangeAddressIsOff,
+    LastAddrIsOneMore,
+    SliceIsLong,
 }
 
 impl MemoryFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 8] = [
+    pub(crate) const ALL: [(Self, &str); 17] = [
         (Self::NumRegionsCountsOneMore, "num_regions"),
         (Self::LastAddrIsOfFirstRegion, "last_addr"),
         (Self::FindRegionMissesLastByte, "expected"),
@@ -34,6 +43,15 @@ impl MemoryFault {
         (Self::CheckedOffsetWraps, "checked_offset"),
         (Self::SliceIsCutAtBorder, "get_slice"),
         (Self::TryAccessStopsAtBorder, "try_access"),
+        (Self::FindRegionTakesNeighbour, "find_region"),
+        (Self::HolesAreInRange, "address_in_range"),
+        (Self::RegionsInWrongOrder, "iter"),
+        (Self::HostAddressIsOff, "get_host_address"),
+        (Self::CheckedOffsetTakesEnd, "checked_offset"),
+        (Self::SpanReachesPastEnd, "to_region_span"),
+        (Self::RangeAddressIsOff, "get_host_address_range"),
+        (Self::LastAddrIsOneMore, "last_addr"),
+        (Self::SliceIsLong, "the length of the slice"),
     ];
 }
 
@@ -41,11 +59,11 @@ impl MemoryFault {
 #[derive(Debug)]
 pub(crate) struct FaultyMemory {
     inner: ToyMemory,
-    fault: MemoryFault,
+    fault: Option<MemoryFault>,
 }
 
 impl FaultyMemory {
-    pub(crate) fn new(fault: MemoryFault, ranges: &[(GuestAddress, usize)]) -> Self {
+    pub(crate) fn new(fault: Option<MemoryFault>, ranges: &[(GuestAddress, usize)]) -> Self {
         Self {
             inner: ToyMemory::new(ranges),
             fault,
@@ -53,7 +71,7 @@ impl FaultyMemory {
     }
 
     fn has(&self, fault: MemoryFault) -> bool {
-        self.fault == fault
+        self.fault == Some(fault)
     }
 }
 
@@ -61,7 +79,11 @@ impl GuestMemory for FaultyMemory {
     type R = ToyRegion;
 
     fn iter(&self) -> impl Iterator<Item = &ToyRegion> {
-        self.inner.iter()
+        let mut regions: Vec<_> = self.inner.iter().collect();
+        if self.has(MemoryFault::RegionsInWrongOrder) {
+            regions.reverse();
+        }
+        regions.into_iter()
     }
 
     fn num_regions(&self) -> usize {
@@ -72,10 +94,17 @@ impl GuestMemory for FaultyMemory {
         if self.has(MemoryFault::LastAddrIsOfFirstRegion) {
             return self.iter().next().expect("a region").last_addr();
         }
-        self.inner.last_addr()
+        let more = u64::from(self.has(MemoryFault::LastAddrIsOneMore));
+        GuestAddress(self.inner.last_addr().0.wrapping_add(more))
     }
 
     fn find_region(&self, addr: GuestAddress) -> Option<&ToyRegion> {
+        if self.has(MemoryFault::FindRegionTakesNeighbour) && self.inner.find_region(addr).is_none()
+        {
+            let is_before =
+                |region: &&ToyRegion| region.last_addr().0.checked_add(1) == Some(addr.0);
+            return self.inner.iter().find(is_before);
+        }
         let region = self.inner.find_region(addr)?;
         let is_missed =
             self.has(MemoryFault::FindRegionMissesLastByte) && addr == region.last_addr();
@@ -87,6 +116,44 @@ impl GuestMemory for FaultyMemory {
         let offset = region.to_region_addr(addr)?;
         let less = u64::from(self.has(MemoryFault::RegionAddrIsOneLess) && offset.0 > 0);
         Some((region, MemoryRegionAddress(offset.0 - less)))
+    }
+
+    fn to_region_span(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> Option<(&ToyRegion, MemoryRegionAddress)> {
+        if self.has(MemoryFault::SpanReachesPastEnd) && count > 0 {
+            return self.to_region_addr(addr);
+        }
+        self.inner.to_region_span(addr, count)
+    }
+
+    fn address_in_range(&self, addr: GuestAddress) -> bool {
+        if self.has(MemoryFault::HolesAreInRange) {
+            return addr <= self.last_addr();
+        }
+        self.inner.address_in_range(addr)
+    }
+
+    fn get_host_address(&self, addr: GuestAddress) -> Result<*mut u8, GuestMemoryError> {
+        let more = usize::from(self.has(MemoryFault::HostAddressIsOff));
+        let (region, offset) = self
+            .inner
+            .to_region_addr(addr)
+            .ok_or(GuestMemoryError::InvalidGuestAddress(addr))?;
+        let first = region.as_volatile_slice()?.ptr_guard_mut().as_ptr();
+        Ok(first.wrapping_add(offset_of(offset.0)).wrapping_add(more))
+    }
+
+    fn get_host_address_range(
+        &self,
+        addr: GuestAddress,
+        len: usize,
+    ) -> Result<*mut u8, GuestMemoryError> {
+        let more = usize::from(self.has(MemoryFault::RangeAddressIsOff));
+        let first = self.get_slice(addr, len)?.ptr_guard_mut().as_ptr();
+        Ok(first.wrapping_add(more))
     }
 
     fn check_range(&self, base: GuestAddress, len: usize) -> bool {
@@ -102,6 +169,12 @@ impl GuestMemory for FaultyMemory {
         if self.has(MemoryFault::CheckedOffsetWraps) {
             return self.check_address(GuestAddress(base.0.wrapping_add(offset as u64)));
         }
+        if self.has(MemoryFault::CheckedOffsetTakesEnd) {
+            let sum = base.0.checked_add(offset as u64)?;
+            let is_in = self.address_in_range(GuestAddress(sum));
+            let is_end = sum > 0 && self.address_in_range(GuestAddress(sum - 1));
+            return (is_in || is_end).then_some(GuestAddress(sum));
+        }
         self.inner.checked_offset(base, offset)
     }
 
@@ -115,6 +188,10 @@ impl GuestMemory for FaultyMemory {
         {
             let rest = offset_of(region.len() - offset.0);
             return region.get_slice(offset, rest.min(count));
+        }
+        if self.has(MemoryFault::SliceIsLong) {
+            let longer = self.inner.get_slice(addr, count.saturating_add(1));
+            return longer.or_else(|_| self.inner.get_slice(addr, count));
         }
         self.inner.get_slice(addr, count)
     }

@@ -26,11 +26,17 @@ pub(crate) enum RegionFault {
     SliceMarksTooFar,
     HostAddressPastEnd,
     BitmapIsTooSmall,
+    LenIsOneMore,
+    CheckAddressTakesEnd,
+    CheckedOffsetTakesEnd,
+    HostAddressIsOff,
+    SliceIsLong,
+    SliceMarksAtStart,
 }
 
 impl RegionFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 12] = [
+    pub(crate) const ALL: [(Self, &str); 18] = [
         (Self::LastAddrIsPastEnd, "last_addr"),
         (Self::AddressInRangeTakesEnd, "address_in_range"),
         (Self::CheckedOffsetWraps, "checked_offset"),
@@ -43,6 +49,12 @@ impl RegionFault {
         (Self::SliceMarksTooFar, "expected"),
         (Self::HostAddressPastEnd, "get_host_address"),
         (Self::BitmapIsTooSmall, "expected dirty"),
+        (Self::LenIsOneMore, "len is"),
+        (Self::CheckAddressTakesEnd, "check_address"),
+        (Self::CheckedOffsetTakesEnd, "checked_offset"),
+        (Self::HostAddressIsOff, "get_host_address"),
+        (Self::SliceIsLong, "the length of"),
+        (Self::SliceMarksAtStart, "expected"),
     ];
 }
 
@@ -51,12 +63,12 @@ impl RegionFault {
 pub(crate) struct FaultyRegion {
     inner: ToyRegion,
     elsewhere: ToyBitmap,
-    fault: RegionFault,
+    fault: Option<RegionFault>,
 }
 
 impl FaultyRegion {
-    pub(crate) fn new(fault: RegionFault, start: GuestAddress, len: usize) -> Self {
-        let is_small = fault == RegionFault::BitmapIsTooSmall;
+    pub(crate) fn new(fault: Option<RegionFault>, start: GuestAddress, len: usize) -> Self {
+        let is_small = fault == Some(RegionFault::BitmapIsTooSmall);
         let elsewhere = ToyBitmap::new(if is_small { 1 } else { len });
         Self {
             inner: ToyRegion::new(start, len),
@@ -70,7 +82,7 @@ impl GuestMemoryRegion for FaultyRegion {
     type B = ToyBitmap;
 
     fn len(&self) -> GuestUsize {
-        self.inner.len()
+        self.inner.len() + u64::from(self.fault == Some(RegionFault::LenIsOneMore))
     }
 
     fn start_addr(&self) -> GuestAddress {
@@ -79,22 +91,25 @@ impl GuestMemoryRegion for FaultyRegion {
 
     fn bitmap(&self) -> &ToyBitmap {
         match self.fault {
-            RegionFault::BitmapIsTooSmall => &self.elsewhere,
+            Some(RegionFault::BitmapIsTooSmall) => &self.elsewhere,
             _ => self.inner.bitmap(),
         }
     }
 
     fn last_addr(&self) -> GuestAddress {
-        let more = u64::from(self.fault == RegionFault::LastAddrIsPastEnd);
+        let more = u64::from(self.fault == Some(RegionFault::LastAddrIsPastEnd));
         GuestAddress(self.inner.last_addr().0.wrapping_add(more))
     }
 
     fn address_in_range(&self, addr: MemoryRegionAddress) -> bool {
-        let more = u64::from(self.fault == RegionFault::AddressInRangeTakesEnd);
+        let more = u64::from(self.fault == Some(RegionFault::AddressInRangeTakesEnd));
         addr.0 < self.len() + more
     }
 
     fn check_address(&self, addr: MemoryRegionAddress) -> Option<MemoryRegionAddress> {
+        if self.fault == Some(RegionFault::CheckAddressTakesEnd) && addr.0 == self.len() {
+            return Some(addr);
+        }
         self.inner.check_address(addr)
     }
 
@@ -103,14 +118,18 @@ impl GuestMemoryRegion for FaultyRegion {
         base: MemoryRegionAddress,
         offset: usize,
     ) -> Option<MemoryRegionAddress> {
-        if self.fault == RegionFault::CheckedOffsetWraps {
+        if self.fault == Some(RegionFault::CheckedOffsetWraps) {
             return self.check_address(MemoryRegionAddress(base.0.wrapping_add(offset as u64)));
+        }
+        if self.fault == Some(RegionFault::CheckedOffsetTakesEnd) {
+            let sum = base.0.checked_add(offset as u64)?;
+            return (sum <= self.len()).then_some(MemoryRegionAddress(sum));
         }
         self.inner.checked_offset(base, offset)
     }
 
     fn to_region_addr(&self, addr: GuestAddress) -> Option<MemoryRegionAddress> {
-        if self.fault == RegionFault::ToRegionAddrWraps {
+        if self.fault == Some(RegionFault::ToRegionAddrWraps) {
             let offset = addr.0.wrapping_sub(self.start_addr().0);
             return (offset <= self.len()).then_some(MemoryRegionAddress(offset));
         }
@@ -118,9 +137,13 @@ impl GuestMemoryRegion for FaultyRegion {
     }
 
     fn get_host_address(&self, addr: MemoryRegionAddress) -> Result<*mut u8, GuestMemoryError> {
-        if self.fault == RegionFault::HostAddressPastEnd {
+        if self.fault == Some(RegionFault::HostAddressPastEnd) {
             let first = self.as_volatile_slice()?.ptr_guard_mut().as_ptr();
             return Ok(first.wrapping_add(offset_of(addr.0)));
+        }
+        if self.fault == Some(RegionFault::HostAddressIsOff) && self.address_in_range(addr) {
+            let first = self.as_volatile_slice()?.ptr_guard_mut().as_ptr();
+            return Ok(first.wrapping_add(offset_of(addr.0)).wrapping_add(1));
         }
         self.inner.get_host_address(addr)
     }
@@ -134,16 +157,25 @@ impl GuestMemoryRegion for FaultyRegion {
         let start = MemoryRegionAddress(0);
         let offset_bytes = offset_of(offset.0);
         match self.fault {
-            RegionFault::SliceIsShort if count > 1 => Ok(right?.subslice(0, count - 1)?),
-            RegionFault::SliceIsElsewhere if right.is_ok() => self.inner.get_slice(start, count),
-            RegionFault::SliceIsCutAtEnd if right.is_err() => {
+            Some(RegionFault::SliceIsShort) if count > 1 => Ok(right?.subslice(0, count - 1)?),
+            Some(RegionFault::SliceIsLong) => self
+                .inner
+                .get_slice(offset, count.saturating_add(1))
+                .or(right),
+            Some(RegionFault::SliceMarksAtStart) => {
+                Ok(right?.replace_bitmap(self.bitmap().slice_at(0)))
+            }
+            Some(RegionFault::SliceIsElsewhere) if right.is_ok() => {
+                self.inner.get_slice(start, count)
+            }
+            Some(RegionFault::SliceIsCutAtEnd) if right.is_err() => {
                 let rest = offset_of(self.len().saturating_sub(offset.0));
                 self.inner.get_slice(offset, rest.min(count))
             }
-            RegionFault::SliceLosesMarks | RegionFault::BitmapIsTooSmall => {
+            Some(RegionFault::SliceLosesMarks | RegionFault::BitmapIsTooSmall) => {
                 self.inner.window(offset, count, self.elsewhere.slice_at(0))
             }
-            RegionFault::SliceMarksTooFar => {
+            Some(RegionFault::SliceMarksTooFar) => {
                 let bitmap = self.bitmap().slice_at(offset_bytes);
                 self.inner.window(offset, count, bitmap)
             }
@@ -155,7 +187,7 @@ impl GuestMemoryRegion for FaultyRegion {
         &self,
     ) -> Result<VolatileSlice<'_, ArcSlice<ToyBitmap>>, GuestMemoryError> {
         let whole = self.inner.as_volatile_slice()?;
-        let less = usize::from(self.fault == RegionFault::WholeSliceIsShort);
+        let less = usize::from(self.fault == Some(RegionFault::WholeSliceIsShort));
         Ok(whole.subslice(0, whole.len() - less)?)
     }
 }
