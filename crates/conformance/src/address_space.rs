@@ -210,6 +210,10 @@ pub fn check_concurrent<S>(
                     }
                     // Relaxed: it only paces the writer.
                     looks.fetch_add(1, Ordering::Relaxed);
+                    if newest % 2 == 0 {
+                        // Lets a replacement come between two looks where there are few processors.
+                        thread::yield_now();
+                    }
                 }
                 Ok(())
             })

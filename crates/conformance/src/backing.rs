@@ -46,7 +46,8 @@ pub trait Backing {
         8
     }
 
-    /// Returns the file whose bytes `memory` is, shared, and where in it the memory starts; `None` unless it is given.
+    /// Returns the file behind `memory` and where in it the memory starts; `None` unless it is given. If memory that [`map`](Self::map)
+    /// made has one, it is that file's bytes, shared.
     fn file_offset(&self, memory: &Self::Memory) -> Option<FileOffset> {
         let _ = memory;
         None

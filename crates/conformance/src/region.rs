@@ -197,6 +197,10 @@ fn arithmetic_at_borders(script: &Script) -> Vec<Operation> {
                 at,
                 call: Call::CheckedOffset { offset },
             });
+            operations.push(Operation {
+                at,
+                call: Call::GetSlice { count: offset },
+            });
         }
     }
     operations

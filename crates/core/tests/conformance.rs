@@ -7,11 +7,14 @@
     reason = "a region makes volatile slices over its own memory"
 )]
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, NewBitmap};
-use guest_memory_conformance::{Config, bytes_ext, memory, region};
+use guest_memory_conformance::{
+    Config, address_space, bytes_ext, copy, mark_order, memory, region,
+};
 use guest_memory_core::{
     GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
     GuestRegionCollection, GuestUsize, MemoryRegionAddress,
@@ -28,12 +31,18 @@ struct WordRegion<B> {
 
 impl<B: NewBitmap> WordRegion<B> {
     fn new(start: GuestAddress, len: usize) -> Self {
+        Self::with_bitmap(start, len, B::with_len(len))
+    }
+}
+
+impl<B> WordRegion<B> {
+    fn with_bitmap(start: GuestAddress, len: usize, bitmap: B) -> Self {
         let words = (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
         Self {
             start,
             len,
             words,
-            bitmap: B::with_len(len),
+            bitmap,
         }
     }
 }
@@ -153,4 +162,58 @@ fn collection_left_after_a_removal_behaves() {
         let more = whole.insert_region(Arc::new(spare)).unwrap();
         more.remove_region(start, len).unwrap().0
     });
+}
+
+type Collection = GuestRegionCollection<WordRegion<AtomicBitmap>>;
+
+fn collection(ranges: &[(GuestAddress, usize)]) -> Collection {
+    GuestRegionCollection::from_regions(regions(ranges)).unwrap()
+}
+
+#[test]
+fn references_and_counted_ones_are_handles() {
+    address_space::check(|ranges| Arc::new(collection(ranges)));
+    address_space::check(|ranges| Rc::new(collection(ranges)));
+    address_space::check(|ranges| &*Box::leak(Box::new(collection(ranges))));
+}
+
+/// Returns two regions side by side of `len` bytes together, so that copies cross their border.
+fn split(len: usize) -> Collection {
+    let first = len / 2 / 8 * 8 + 3;
+    let second = GuestAddress(first as u64);
+    collection(&[(GuestAddress(0), first), (second, len - first)])
+}
+
+#[test]
+fn every_copy_moves_its_bytes() {
+    let start = GuestAddress(0);
+    copy::check(
+        |len| WordRegion::<AtomicBitmap>::new(start, len),
+        MemoryRegionAddress,
+    );
+    copy::check(split, GuestAddress);
+}
+
+#[test]
+fn no_aligned_word_is_torn() {
+    copy::check_untorn(
+        Config::default(),
+        |len| collection(&[(GuestAddress(0), len)]),
+        GuestAddress,
+    );
+}
+
+#[test]
+fn every_write_marks_after_its_data() {
+    mark_order::check(
+        |len, witness| WordRegion::with_bitmap(GuestAddress(0), len, witness),
+        MemoryRegionAddress,
+    );
+    mark_order::check(
+        |len, witness| {
+            let region = WordRegion::with_bitmap(GuestAddress(0), len, witness);
+            GuestRegionCollection::from_regions(vec![region]).unwrap()
+        },
+        GuestAddress,
+    );
 }

@@ -2,13 +2,17 @@
 //! Mapped regions and memories in the suites that are open to everyone's.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use guest_memory_bitmap::{AtomicBitmap, Bitmap};
-use guest_memory_conformance::{Config, bytes, bytes_ext, memory, region};
-use guest_memory_core::{FileOffset, GuestAddress};
+use guest_memory_conformance::backing::{self, Backing};
+use guest_memory_conformance::{
+    Config, bytes, bytes_ext, copy, mark_order, memory, region, volatile_memory,
+};
+use guest_memory_core::{FileOffset, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
 use guest_memory_mmap::{
-    FlatGuestMemory, FlatGuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, MmapRegionBuilder,
-    PartBitmap,
+    FlatGuestMemory, FlatGuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
+    MmapRegionBuilder, PartBitmap, Protection, Sharing,
 };
 
 /// Page size of a bitmap finer than the system's pages, in bytes.
@@ -175,4 +179,136 @@ fn the_regions_of_flat_memories_behave() {
         let regions = regions.cloned().collect();
         GuestMemoryMmap::<PartBitmap<AtomicBitmap>>::from_arc_regions(regions).unwrap()
     });
+}
+
+/// The backings of the builder: a step that makes it one, and whether files are shared.
+struct OfBuilder {
+    step: fn(MmapRegionBuilder<AtomicBitmap>) -> MmapRegionBuilder<AtomicBitmap>,
+    sharing: Sharing,
+}
+
+impl OfBuilder {
+    fn build(&self, builder: MmapRegionBuilder<AtomicBitmap>) -> MmapRegion<AtomicBitmap> {
+        (self.step)(builder).build().expect("mapped memory")
+    }
+}
+
+impl Backing for OfBuilder {
+    type Memory = MmapRegion<AtomicBitmap>;
+
+    fn map(&self, len: usize) -> Self::Memory {
+        self.build(MmapRegionBuilder::new(len))
+    }
+
+    fn alignment(&self) -> usize {
+        4096
+    }
+
+    fn file_offset(&self, memory: &Self::Memory) -> Option<FileOffset> {
+        memory.file_offset().cloned()
+    }
+
+    fn map_file(&self, file: FileOffset, len: usize) -> Option<Self::Memory> {
+        let builder = MmapRegionBuilder::new(len)
+            .with_file_offset(file)
+            .with_mmap_flags(self.sharing.flag());
+        Some(builder.build().expect("mapped memory"))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Shared
+    }
+
+    fn map_read_only(&self, len: usize) -> Option<Self::Memory> {
+        let builder = MmapRegionBuilder::new(len).with_protection(Protection::ReadOnly);
+        Some(self.build(builder))
+    }
+
+    fn is_mapped(&self, range: Range<usize>) -> Option<bool> {
+        backing::is_mapped(range)
+    }
+}
+
+#[test]
+fn anonymous_memory_is_a_backing() {
+    backing::check(|len| MmapRegion::<AtomicBitmap>::new(len).unwrap());
+    let (step, sharing) = (|builder| builder, Sharing::Private);
+    backing::check(OfBuilder { step, sharing });
+}
+
+#[test]
+fn memory_file_is_a_backing() {
+    backing::check(OfBuilder {
+        step: |builder| builder.with_memfd("conformance"),
+        sharing: Sharing::Shared,
+    });
+}
+
+#[test]
+fn file_is_a_backing() {
+    for sharing in [Sharing::Shared, Sharing::Private] {
+        backing::check(OfBuilder {
+            step: |builder| {
+                let file = tempfile::tempfile().unwrap();
+                builder
+                    .with_file_offset(FileOffset::new(file, 0))
+                    .with_file_growth()
+            },
+            sharing,
+        });
+    }
+}
+
+#[test]
+fn mapping_is_volatile_memory() {
+    let config = Config::default().cases(64);
+    volatile_memory::check_with(config, |len| MmapRegion::<AtomicBitmap>::new(len).unwrap());
+    volatile_memory::check_with(config, |len| {
+        MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::new(len, FINE_PAGE))
+            .build()
+            .unwrap()
+    });
+}
+
+#[test]
+fn every_copy_moves_its_bytes_and_marks_them() {
+    let mark = |region: &Tracked, offset| region.bitmap().mark_dirty(offset, 1);
+    let dirty_at = |region: &Tracked, offset| region.bitmap().dirty_at(offset);
+    let make = |len| of_fine_pages(GuestAddress(0), len);
+    let config = Config::default();
+    copy::check_with(config, make, MemoryRegionAddress, mark, dirty_at);
+    copy::check_within(
+        config,
+        make,
+        MemoryRegionAddress,
+        mark,
+        dirty_at,
+        |region, from, to, len| {
+            let window =
+                |at| GuestMemoryRegion::get_slice(region, MemoryRegionAddress(at as u64), len);
+            let copied = window(from)?.try_copy_to_volatile_slice(window(to)?);
+            Ok(copied?)
+        },
+    );
+}
+
+#[test]
+fn no_aligned_word_is_torn() {
+    let make = |len| anonymous(GuestAddress(0), len);
+    copy::check_untorn(Config::default(), make, MemoryRegionAddress);
+}
+
+#[test]
+fn every_write_marks_after_its_data() {
+    let region = |len, witness| {
+        let mapping = MmapRegionBuilder::new_with_bitmap(len, witness)
+            .build()
+            .unwrap();
+        GuestRegionMmap::new(mapping, GuestAddress(0)).unwrap()
+    };
+    mark_order::check(region, MemoryRegionAddress);
+    mark_order::check(
+        move |len, witness| GuestMemoryMmap::from_regions(vec![region(len, witness)]).unwrap(),
+        GuestAddress,
+    );
 }

@@ -50,9 +50,9 @@ impl StreamFault {
         (Self::MarksWholeSlice, "expected clean"),
         (Self::WritesBehindWhatCame, "the memory around the slices"),
         (Self::EndsTooEarly, "expected"),
-        (Self::SecondSliceStartsAfresh, "Row("),
-        (Self::LosesAByteBetweenSlices, "Row("),
-        (Self::StopsAtEmptySlice, "Row("),
+        (Self::SecondSliceStartsAfresh, "Row"),
+        (Self::LosesAByteBetweenSlices, "Row"),
+        (Self::StopsAtEmptySlice, "Row"),
         (Self::ReadsBeforeRefusing, "ReadOnlyRow"),
         (Self::ExactIsShort, "All("),
         (Self::ExactRestartsAtStart, "All("),
@@ -70,8 +70,8 @@ impl StreamFault {
         (Self::CountIsOneMore, "expected"),
         (Self::SkipsAByte, "what the sink took"),
         (Self::EndsTooEarly, "expected"),
-        (Self::SecondSliceStartsAfresh, "Row("),
-        (Self::LosesAByteBetweenSlices, "Row("),
+        (Self::SecondSliceStartsAfresh, "Row"),
+        (Self::LosesAByteBetweenSlices, "Row"),
         (Self::ExactIsShort, "All("),
         (Self::ExactRestartsAtStart, "All("),
         (Self::ErrorCountIsOff, "PartialStream after"),
@@ -83,7 +83,7 @@ impl StreamFault {
     /// Those of files at an offset, either way.
     pub(crate) const FILES: [(Self, &str); 2] = [
         (Self::IgnoresOffset, "expected"),
-        (Self::RowHasOneOffset, "Row("),
+        (Self::RowHasOneOffset, "Row"),
     ];
 }
 
