@@ -353,10 +353,8 @@ impl<S: GuestAddressSpace<M: GuestMemory>> Users<S> {
                 let clone = self.handles[handle % handles].clone();
                 self.handles.push(clone);
             }
-            Operation::DropHandle(handle) => {
-                if handles > 1 {
-                    self.handles.remove(handle % handles);
-                }
+            Operation::DropHandle(handle) if handles > 1 => {
+                self.handles.remove(handle % handles);
             }
             Operation::Load(handle) => {
                 let guard = self.handles[handle % handles].memory();
@@ -385,7 +383,7 @@ impl<S: GuestAddressSpace<M: GuestMemory>> Users<S> {
                 let expected = model.write(at, &data.bytes());
                 expect_eq("the count of the write", count, expected)?;
             }
-            _ => {} // No guard to do it with.
+            _ => {} // No guard or second handle to do it with.
         }
         Ok(())
     }

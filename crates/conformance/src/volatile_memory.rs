@@ -330,36 +330,33 @@ fn atomic<M: VolatileMemory>(
     let size = width.size();
     let order = Ordering::SeqCst;
     let bytes = value.to_ne_bytes();
-    let result: Result<u64, VolatileMemoryError> = match width {
+    // What was there, in memory order.
+    let result: Result<Vec<u8>, VolatileMemoryError> = match width {
         Width::One => memory.get_atomic_ref::<AtomicU8>(at).map(|atomic| {
-            atomic
-                .fetch_add(u8::from_ne_bytes(array(&bytes)), order)
-                .into()
+            let added = u8::from_ne_bytes(array(&bytes));
+            atomic.fetch_add(added, order).to_ne_bytes().to_vec()
         }),
         Width::Two => memory.get_atomic_ref::<AtomicU16>(at).map(|atomic| {
-            atomic
-                .fetch_add(u16::from_ne_bytes(array(&bytes)), order)
-                .into()
+            let added = u16::from_ne_bytes(array(&bytes));
+            atomic.fetch_add(added, order).to_ne_bytes().to_vec()
         }),
         Width::Four => memory.get_atomic_ref::<AtomicU32>(at).map(|atomic| {
-            atomic
-                .fetch_add(u32::from_ne_bytes(array(&bytes)), order)
-                .into()
+            let added = u32::from_ne_bytes(array(&bytes));
+            atomic.fetch_add(added, order).to_ne_bytes().to_vec()
         }),
         Width::Eight => memory
             .get_atomic_ref::<AtomicU64>(at)
-            .map(|atomic| atomic.fetch_add(u64::from_ne_bytes(array(&bytes)), order)),
+            .map(|atomic| atomic.fetch_add(value, order).to_ne_bytes().to_vec()),
     };
     let fits = has(span, at, size) && at.is_multiple_of(size);
     match result {
         Ok(before) if fits => {
             let held = span.bytes()[at..][..size].to_vec();
-            let (before_model, sum) = with_type!(width, T => {
-                let held = T::from_ne_bytes(array(&held));
-                let sum = held.wrapping_add(T::from_ne_bytes(array(&bytes)));
-                (u64::from(held), sum.to_ne_bytes().to_vec())
+            let sum = with_type!(width, T => {
+                let added = T::from_ne_bytes(array(&bytes));
+                T::from_ne_bytes(array(&held)).wrapping_add(added).to_ne_bytes().to_vec()
             });
-            expect_eq("what the atomic held", before, before_model)?;
+            expect_eq("what the atomic held", before, held)?;
             span.write(at, &sum);
             Ok(())
         }

@@ -167,7 +167,7 @@ fn collection_left_after_a_removal_behaves() {
 type Collection = GuestRegionCollection<WordRegion<AtomicBitmap>>;
 
 fn collection(ranges: &[(GuestAddress, usize)]) -> Collection {
-    GuestRegionCollection::from_regions(regions(ranges)).unwrap()
+    GuestRegionCollection::from_regions(regions(ranges)).expect("ranges without overlaps")
 }
 
 #[test]

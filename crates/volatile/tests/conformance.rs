@@ -151,18 +151,21 @@ fn every_write_marks_after_its_data() {
 
 /// Makes a file of these bytes that stands at its start.
 fn file_of(bytes: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    file.rewind().unwrap();
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(bytes).expect("room for some bytes");
+    file.rewind().expect("a file has a position");
     file
 }
 
 /// Returns the first `len` bytes of a file and leaves it where it stands.
 fn start_of(mut file: &File, len: usize) -> Vec<u8> {
-    let (mut bytes, at) = (Vec::new(), file.stream_position().unwrap());
-    file.rewind().unwrap();
-    file.take(len as u64).read_to_end(&mut bytes).unwrap();
-    file.seek(SeekFrom::Start(at)).unwrap();
+    let mut bytes = Vec::new();
+    let at = file.stream_position().expect("a file has a position");
+    file.rewind().expect("a file has a position");
+    let start = file.take(len as u64).read_to_end(&mut bytes);
+    start.expect("a file that can be read");
+    file.seek(SeekFrom::Start(at))
+        .expect("a file has a position");
     bytes
 }
 

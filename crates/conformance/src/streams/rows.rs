@@ -73,7 +73,7 @@ impl Row {
             .filter_map(|&(start, len)| whole.subslice(start, len).ok())
             .collect();
         if let Some(slice) = read_only.and_then(|which| slices.get_mut(which)) {
-            *slice = slice.clone().into_read_only();
+            *slice = (*slice).into_read_only();
         }
         call(&mut slices)
     }

@@ -154,7 +154,7 @@ impl GuestAddressSpace for FaultySpace {
             Some(SpaceFault::MemoryIsACopy) => leaked(&ranges_of(self.slot.load())),
             Some(SpaceFault::HandleLooksEveryOtherTime) => {
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if self.looks.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                     *kept = self.slot.load();
                 }
                 *kept
