@@ -183,6 +183,25 @@ pub fn check_with<S>(
 /// # Panics
 ///
 /// As [`check`].
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_atomic::GuestMemoryAtomic;
+/// use guest_memory_conformance::{Config, address_space};
+/// use guest_memory_mmap::GuestMemoryMmap;
+///
+/// type Memory = GuestMemoryMmap<()>;
+///
+/// address_space::check_concurrent(
+///     Config::default(),
+///     |ranges| GuestMemoryAtomic::new(Memory::from_ranges(ranges).expect("mapped memory")),
+///     |handle, ranges| {
+///         let memory = Memory::from_ranges(ranges).expect("mapped memory");
+///         handle.lock().expect("no writer panicked").replace(memory);
+///     },
+/// );
+/// ```
 pub fn check_concurrent<S>(
     config: Config,
     make: impl Fn(&[(GuestAddress, usize)]) -> S,

@@ -106,6 +106,19 @@ enum Step {
 /// # Panics
 ///
 /// When one does not behave; the message names the operation and the shortest script.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_conformance::bytes_ext;
+/// use guest_memory_core::{GuestAddress, MemoryRegionAddress};
+/// use guest_memory_mmap::GuestRegionMmap;
+///
+/// bytes_ext::check(
+///     |len| GuestRegionMmap::<()>::from_range(GuestAddress(0), len, None).expect("mapped memory"),
+///     MemoryRegionAddress,
+/// );
+/// ```
 pub fn check<A, T>(make: impl Fn(usize) -> T, address: impl Fn(u64) -> A)
 where
     T: BytesExt<A>,

@@ -56,7 +56,7 @@
 //!
 //! # Can they fail?
 //!
-//! The kit's own tests keep a wrong implementation for each promise, over 160 of them: an end that is off by one, a mark of the
+//! The kit's own tests keep over 160 wrong implementations: an end that is off by one, a mark of the
 //! neighbour's page, a stream that starts its second slice afresh, a guard that follows the swap. Each has to be caught by its
 //! suite, with a message that tells what was expected, and the same type without the fault has to pass.
 //!

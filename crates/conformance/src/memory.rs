@@ -95,6 +95,18 @@ struct Script {
 /// # Panics
 ///
 /// When one does not behave; the message names the operation and the shortest script.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_bitmap::AtomicBitmap;
+/// use guest_memory_conformance::memory;
+/// use guest_memory_mmap::GuestMemoryMmap;
+///
+/// type Memory = GuestMemoryMmap<AtomicBitmap>;
+///
+/// memory::check(|ranges| Memory::from_ranges(ranges).expect("mapped memory"));
+/// ```
 pub fn check<M: GuestMemory>(make: impl Fn(&[(GuestAddress, usize)]) -> M) {
     check_with(Config::default(), make);
 }

@@ -73,6 +73,18 @@ struct Script {
 /// # Panics
 ///
 /// When one does not behave; the message names the operation and the shortest script.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_bitmap::AtomicBitmap;
+/// use guest_memory_conformance::region;
+/// use guest_memory_mmap::GuestRegionMmap;
+///
+/// type Region = GuestRegionMmap<AtomicBitmap>;
+///
+/// region::check(|start, len| Region::from_range(start, len, None).expect("mapped memory"));
+/// ```
 pub fn check<R: GuestMemoryRegion>(make: impl Fn(GuestAddress, usize) -> R) {
     check_with(Config::default(), make);
 }

@@ -131,11 +131,14 @@ pub fn check_source_at_with<R: ReadVolatileAt>(config: Config, make: impl Fn(&[u
 /// # Examples
 ///
 /// ```
-/// use guest_memory_conformance::Config;
-/// use guest_memory_conformance::streams::{Ends, check_sink_with};
+/// use std::io::Cursor;
 ///
-/// // A vector has room for everything; for a sink that ends there is `check_sink`.
-/// check_sink_with(Config::default(), Ends::Never, |_| Vec::new(), |vector: &Vec<u8>| vector.clone());
+/// use guest_memory_conformance::streams;
+///
+/// streams::check_sink(
+///     |room| Cursor::new(vec![0u8; room].leak()),
+///     |cursor: &Cursor<&mut [u8]>| cursor.get_ref()[..cursor.position() as usize].to_vec(),
+/// );
 /// ```
 pub fn check_sink<W: WriteVolatile>(make: impl Fn(usize) -> W, taken: impl Fn(&W) -> Vec<u8>) {
     check_sink_with(Config::default(), Ends::WithNothing, make, taken);
@@ -146,6 +149,16 @@ pub fn check_sink<W: WriteVolatile>(make: impl Fn(usize) -> W, taken: impl Fn(&W
 /// # Panics
 ///
 /// As [`check_source`].
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_conformance::Config;
+/// use guest_memory_conformance::streams::{Ends, check_sink_with};
+///
+/// // A vector has room for everything.
+/// check_sink_with(Config::default(), Ends::Never, |_| Vec::new(), |vector: &Vec<u8>| vector.clone());
+/// ```
 pub fn check_sink_with<W: WriteVolatile>(
     config: Config,
     ends: Ends,
@@ -171,6 +184,27 @@ pub fn check_sink_with<W: WriteVolatile>(
 /// # Panics
 ///
 /// As [`check_source`].
+///
+/// # Examples
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::unix::fs::FileExt;
+///
+/// use guest_memory_conformance::Config;
+/// use guest_memory_conformance::streams::{Ends, check_sink_at_with};
+///
+/// check_sink_at_with(
+///     Config::default().cases(32),
+///     Ends::Never,
+///     |_| tempfile::tempfile().expect("a temporary file"),
+///     |file: &File, end| {
+///         let mut bytes = vec![0; end];
+///         file.read_exact_at(&mut bytes, 0).expect("a file that was written so far");
+///         bytes
+///     },
+/// );
+/// ```
 pub fn check_sink_at_with<W: WriteVolatileAt>(
     config: Config,
     ends: Ends,

@@ -84,7 +84,9 @@ where
                 part.fill(value);
                 subject
                     .write_slice(part, address(OFFSET as u64))
-                    .map_err(|error| format!("the write returned {error:?}, expected none"))?;
+                    .map_err(|error| {
+                        format!("the write returned {error:?}, expected it to succeed")
+                    })?;
             }
             Ok(())
         });
@@ -94,7 +96,9 @@ where
             for _ in 0..LOOKS {
                 subject
                     .read_slice(part, address(OFFSET as u64))
-                    .map_err(|error| format!("the read returned {error:?}, expected none"))?;
+                    .map_err(|error| {
+                        format!("the read returned {error:?}, expected it to succeed")
+                    })?;
                 for whole in part.chunks_exact(word) {
                     if whole.iter().any(|&byte| byte != whole[0]) {
                         return Err(format!(

@@ -19,8 +19,8 @@ use crate::faulty::{
     WithinFault, offset_of,
 };
 
-/// Mutants that the kit has to catch at least.
-const FEWEST: usize = 24;
+/// Mutants that the table has at least, so that none is lost with a suite.
+const FEWEST: usize = 160;
 
 /// What became of one mutant.
 struct Outcome {
