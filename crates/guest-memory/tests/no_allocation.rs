@@ -15,11 +15,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
-use guest_memory::bitmap::{AtomicBitmap, BS, GuestDirtyPages, MemoryLog, NewBitmap, Readers};
+use guest_memory::bitmap::{
+    AtomicBitmap, BS, DirtyLog, GuestDirtyPages, MemoryLog, NewBitmap, Readers,
+};
 use guest_memory::io::At;
 use guest_memory::{
-    Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
-    ReadVolatile, ReadVolatileAt, VolatileSlice, WriteVolatile, WriteVolatileAt,
+    Bytes, FlatGuestMemory, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion,
+    IoMemory, MemoryRegionAddress, MmapRegionBuilder, ReadVolatile, ReadVolatileAt, VolatileSlice,
+    WriteVolatile, WriteVolatileAt,
 };
 
 /// Counts what the thread allocates.
@@ -193,7 +196,18 @@ fn streams_over_several_regions_allocate_nothing() {
 #[test]
 fn harvests_into_a_set_that_is_used_again_allocate_nothing() {
     let memory = memory::<AtomicBitmap>(3);
-    let readers = Readers::new(MemoryLog::new(&memory));
+    harvests_allocate_nothing(&memory, MemoryLog::new(&memory));
+    let builder = FlatGuestMemory::<AtomicBitmap>::builder(4 * REGION as u64);
+    let flat = (0..3).fold(builder, |builder, index| {
+        let start = GuestAddress(index * REGION as u64);
+        builder.with_region(start, MmapRegionBuilder::new(REGION))
+    });
+    let flat = flat.build().unwrap();
+    harvests_allocate_nothing(&flat, &flat);
+}
+
+fn harvests_allocate_nothing(memory: &impl IoMemory, log: impl DirtyLog<Pages = GuestDirtyPages>) {
+    let readers = Readers::new(log);
     let (mut reader, mut other) = (readers.join(), readers.join());
     let (mut pages, mut unseen) = (GuestDirtyPages::default(), GuestDirtyPages::default());
     let mut round = |value: u8| {

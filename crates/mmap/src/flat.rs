@@ -18,13 +18,14 @@ pub use region::{FlatRegion, FlatRegionBuilder};
 
 use std::sync::{Arc, Mutex};
 
-use guest_memory_bitmap::{BS, Bitmap, DirtyPages, NewBitmap};
+use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
 use guest_memory_core::{
     GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryResult, GuestUsize,
     IoMemory, Operation, Permissions,
 };
 use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
 
+use self::dirty::Harvested;
 use self::runs::Runs;
 use self::span::Span;
 use crate::GuestMemoryMmap;
@@ -92,8 +93,7 @@ pub struct FlatGuestMemory<B = ()> {
     bitmap: Arc<B>,
     regions: GuestMemoryMmap<PartBitmap<B>>,
     span: Span,
-    /// What the bitmap yields, before it is divided among the regions.
-    harvested: Arc<Mutex<DirtyPages>>,
+    harvested: Arc<Mutex<Harvested>>,
 }
 
 impl<B: NewBitmap> FlatGuestMemory<B> {

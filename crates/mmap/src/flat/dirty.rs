@@ -1,21 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The dirty log of a flat memory: one bitmap, harvested by region.
 
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::PoisonError;
 
 use guest_memory_bitmap::{Bitmap, DirtyLog, DirtyPages};
-use guest_memory_core::{GuestDirtyPages, GuestMemory, GuestMemoryRegion};
+use guest_memory_core::{
+    GuestAddress, GuestDirtyPages, GuestMemory, GuestMemoryRegion, GuestUsize,
+};
 
 use super::FlatGuestMemory;
 
+/// What was taken out of the bitmap that all versions of a memory share.
+#[derive(Debug, Default)]
+pub(super) struct Harvested {
+    /// By the last harvest.
+    taken: DirtyPages,
+    /// By any harvest, where the version that was harvested has no region but another may have one. In pages of the system's
+    /// size, which no two regions share.
+    unclaimed: DirtyPages,
+}
+
 /// The marks of the whole memory, in guest addresses.
 ///
-/// A harvest takes all marks and yields those where there is a region now; others, of a region that was removed, are
-/// dropped. A hypervisor's log is merged by a [`MemoryLog`](guest_memory_core::MemoryLog) of the
-/// [regions](FlatGuestMemory::regions).
+/// A harvest yields the marks where this version of the memory has a region. Others stay for the harvest of a version that
+/// has one there, so that a harvest of an old version loses none of a region plugged meanwhile; a region that is plugged
+/// where there was another may have marks of that one. Harvests of all versions take turns, and what one yields no other
+/// does. Who harvests the [bitmap](FlatGuestMemory::bitmap) itself takes marks away from all.
 ///
-/// All versions of a memory, with regions more or less, have one log: what one harvests another does not find. Two
-/// harvests take turns.
+/// A hypervisor's log is merged by a [`MemoryLog`](guest_memory_core::MemoryLog) of the [regions](FlatGuestMemory::regions).
 impl<B: Bitmap + DirtyLog<Pages = DirtyPages>> DirtyLog for FlatGuestMemory<B> {
     type Pages = GuestDirtyPages;
 
@@ -36,21 +50,28 @@ impl<B: Bitmap + DirtyLog<Pages = DirtyPages>> DirtyLog for FlatGuestMemory<B> {
     }
 
     fn harvest_into(&self, pages: &mut GuestDirtyPages) {
-        let mut harvested = self
-            .harvested
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.bitmap.harvest_into(&mut harvested);
-        if self.are_tracked_by(pages, &harvested) {
+        let harvested = self.harvested.lock();
+        let mut harvested = harvested.unwrap_or_else(PoisonError::into_inner);
+        let Harvested { taken, unclaimed } = &mut *harvested;
+        self.bitmap.harvest_into(taken);
+        if self.are_tracked_by(pages, taken) {
             pages.clear();
         } else {
-            *pages = self.empty_pages_like(&harvested);
+            *pages = self.empty_pages_like(taken);
         }
-        let ranges = harvested.ranges().map(|bytes| {
-            let start = self.span.address_at(bytes.start);
-            (start, bytes.len() as u64)
+        pages.insert_ranges(self.guest_ranges(taken));
+        if !unclaimed.is_empty() {
+            pages.insert_ranges(self.guest_ranges(unclaimed));
+            for places in self.places() {
+                unclaimed.remove_range(places);
+            }
+        }
+        self.outside_regions(taken.ranges(), |bytes| {
+            if unclaimed.byte_size() == 0 {
+                *unclaimed = self.no_pages();
+            }
+            unclaimed.insert_range(bytes);
         });
-        pages.insert_ranges(ranges);
     }
 }
 
@@ -73,7 +94,54 @@ impl<B: Bitmap> FlatGuestMemory<B> {
             (start, pages.byte_size(), is_same_size)
         });
         let regions = self.regions.iter();
-        let regions = regions.map(|region| (region.start_addr(), region.size(), true));
-        tracked.eq(regions)
+        tracked.eq(regions.map(|region| (region.start_addr(), region.size(), true)))
+    }
+
+    /// Makes an empty set of the span, in pages of the system's size.
+    fn no_pages(&self) -> DirtyPages {
+        // A span that is reserved has a length in this process, and the system's page size is one.
+        let len_bytes = usize::try_from(self.span()).unwrap_or(usize::MAX);
+        let page_size = NonZeroUsize::new(self.span.page_size);
+        let pages = page_size.and_then(|page_size| DirtyPages::new(len_bytes, page_size).ok());
+        pages.unwrap_or_default()
+    }
+
+    /// Returns the ranges of a set of the span in guest addresses.
+    fn guest_ranges(&self, pages: &DirtyPages) -> impl Iterator<Item = (GuestAddress, GuestUsize)> {
+        pages.ranges().map(|bytes| {
+            let start = self.span.address_at(bytes.start);
+            (start, bytes.len() as GuestUsize)
+        })
+    }
+
+    /// Walks over the offsets of the regions' pages, by ascending address.
+    fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        self.regions.iter().filter_map(|region| {
+            let start = self.runs.offset(region.start_addr())?;
+            let end = start.checked_add(region.size())?;
+            Some(start..end.checked_next_multiple_of(self.span.page_size)?)
+        })
+    }
+
+    /// Calls `visit` for what of ascending ranges of offsets is in no region's pages.
+    fn outside_regions(
+        &self,
+        ranges: impl Iterator<Item = Range<usize>>,
+        mut visit: impl FnMut(Range<usize>),
+    ) {
+        let mut places = self.places().peekable();
+        for Range { mut start, end } in ranges {
+            while start < end {
+                while places.next_if(|place| place.end <= start).is_some() {}
+                let next = places.peek();
+                let hole_end = next.map_or(end, |place| place.start.min(end));
+                if start < hole_end {
+                    visit(start..hole_end);
+                    start = hole_end;
+                } else {
+                    start = next.map_or(end, |place| place.end);
+                }
+            }
+        }
     }
 }

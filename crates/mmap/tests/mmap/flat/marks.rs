@@ -134,7 +134,7 @@ fn the_set_tracks_regions_and_no_holes() {
 }
 
 #[test]
-fn marks_of_a_region_that_is_gone_are_dropped_and_the_log_goes_on() {
+fn marks_of_a_region_that_is_gone_are_not_in_a_harvest_and_the_log_goes_on() {
     let memory = memory();
     let mut pages = GuestDirtyPages::default();
     memory.write_obj(1u8, at(0)).unwrap();
@@ -173,6 +173,66 @@ fn a_hypervisors_log_is_merged() {
         ..slot
     };
     assert!(log.merge_page(&outside, 0).is_err());
+}
+
+#[test]
+fn a_harvest_of_an_older_version_loses_no_mark_of_a_newer_one() {
+    // Pages of the bitmap that several regions share, and those that none does.
+    for page_size in [SMALL_PAGE, NonZeroUsize::new(4 * BIG_PAGE).unwrap()] {
+        let bitmap = AtomicBitmap::new(8 * BIG_PAGE, page_size);
+        let old = FlatGuestMemoryBuilder::new_with_bitmap(8 * PAGE, bitmap)
+            .with_base(GuestAddress(BASE))
+            .with_region(at(0), ram(1))
+            .with_region(at(2), ram(1))
+            .build()
+            .unwrap();
+        let new = old.with_region_inserted(at(1), ram(1)).unwrap();
+        let new = new.with_region_inserted(at(6), ram(2)).unwrap();
+        new.write_obj(1u64, GuestAddress(at(1).0 - 4)).unwrap();
+        new.write_obj(1u8, at(7)).unwrap();
+        let taken = |memory: &FlatGuestMemory<AtomicBitmap>| {
+            let mut pages = GuestDirtyPages::default();
+            memory.harvest_into(&mut pages);
+            (0..8)
+                .map(|number| {
+                    // The last byte of page 0, the first of the others.
+                    pages.contains(GuestAddress(at(number).0.max(BASE + PAGE - 1)))
+                })
+                .collect::<Vec<_>>()
+        };
+        let first = taken(&old);
+        assert_eq!(
+            (first[0], first[1], first[6], first[7]),
+            (true, false, false, false)
+        );
+        assert_eq!(taken(&old), [false; 8]);
+        // Not while tracking is off either.
+        new.stop_tracking();
+        let second = taken(&new);
+        assert_eq!((second[0], second[1], second[7]), (false, true, true));
+        assert_eq!(taken(&new), [false; 8]);
+        assert_eq!(taken(&old), [false; 8]);
+    }
+}
+
+#[test]
+fn marks_that_nobody_claims_do_not_make_a_neighbour_dirty() {
+    // One page of the bitmap, a region in its first quarter, and a region that goes in its last.
+    let bitmap = AtomicBitmap::new(4 * BIG_PAGE, NonZeroUsize::new(4 * BIG_PAGE).unwrap());
+    let memory = FlatGuestMemoryBuilder::new_with_bitmap(4 * PAGE, bitmap)
+        .with_base(GuestAddress(BASE))
+        .with_region(at(0), ram(1))
+        .with_region(at(3), ram(1))
+        .build()
+        .unwrap();
+    memory.write_obj(1u8, at(3)).unwrap();
+    let (memory, _) = memory.with_region_removed(at(3)).unwrap();
+    assert_eq!(harvest(&memory), [(0, PAGE)]);
+    assert_eq!(harvest(&memory), []);
+    let memory = memory.with_region_inserted(at(1), ram(1)).unwrap();
+    // Nobody can know that the mark was not for this one.
+    assert_eq!(harvest(&memory), [(PAGE, PAGE)]);
+    assert_eq!(harvest(&memory), []);
 }
 
 #[test]
