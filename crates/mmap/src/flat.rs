@@ -212,7 +212,7 @@ impl<B: Bitmap> FlatGuestMemory<B> {
     /// # Errors
     ///
     /// [`InvalidGuestAddress`](GuestMemoryError::InvalidGuestAddress) with the first address that is in no region: `addr` itself
-    /// even if `len` is 0.
+    /// even if `len` is 0. [`GuestAddressOverflow`](GuestMemoryError::GuestAddressOverflow) if the range reaches past 2^64.
     pub fn host_address(&self, addr: GuestAddress, len: usize) -> GuestMemoryResult<*mut u8> {
         let mut next = Some(addr);
         let mut left = len as u64;

@@ -17,7 +17,7 @@ pub struct PartBitmap<B> {
 
 impl<B> PartBitmap<B> {
     /// Makes the part that starts `start` bytes after the bitmap's start.
-    pub(crate) fn new(whole: Arc<B>, start: usize) -> Self {
+    pub fn new(whole: Arc<B>, start: usize) -> Self {
         Self { whole, start }
     }
 
