@@ -226,7 +226,7 @@ impl DirtyPages {
     /// Returns an error if `page_size` is not a power of two.
     pub fn with_page_size(&self, page_size: NonZeroUsize) -> Result<Self, PageSizeError> {
         let mut pages = Self::new(self.byte_size(), page_size)?;
-        pages.union_with(self);
+        pages.add_tracked(self);
         Ok(pages)
     }
 

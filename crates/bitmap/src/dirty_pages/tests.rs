@@ -35,6 +35,12 @@ fn a_set_for_no_bytes_stays_empty() {
 }
 
 #[test]
+fn a_set_for_no_bytes_gets_the_page_size_asked_for() {
+    let converted = pages(0, 1).with_page_size(NonZeroUsize::new(PAGE).unwrap());
+    assert_eq!(converted, Ok(pages(0, PAGE)));
+}
+
+#[test]
 fn runs_join_over_words_and_over_summary_words() {
     const SUMMARY: usize = 64 * 64;
     let mut set = pages(3 * SUMMARY, 1);
