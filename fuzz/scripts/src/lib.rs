@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bitmap;
 pub mod bytes;
 pub mod collection;
 pub mod iotlb;
@@ -28,5 +29,23 @@ where
             break;
         };
         apply(operation);
+    }
+}
+
+/// Takes what a script begins with off `data`; returns it and the rest. `None` if there are too few bytes for it.
+fn split_setup<'a, S: arbitrary::Arbitrary<'a>>(data: &'a [u8]) -> Option<(S, &'a [u8])> {
+    let mut input = arbitrary::Unstructured::new(data);
+    let setup = S::arbitrary(&mut input).ok()?;
+    Some((setup, input.take_rest()))
+}
+
+/// Names the operation under way when something panics.
+struct Named<'a, O: std::fmt::Debug>(&'a O);
+
+impl<O: std::fmt::Debug> Drop for Named<'_, O> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was in {:x?}", self.0);
+        }
     }
 }

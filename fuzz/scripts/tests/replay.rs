@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guest_memory_fuzz_scripts::{bytes, collection, iotlb};
+use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb};
 
 /// Fewer files than this means that the corpus got lost.
 const FEWEST_FILES: usize = 24;
@@ -41,6 +41,14 @@ fn replay(
 }
 
 #[test]
+fn bitmap_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay("bitmap", &bitmap::OPERATIONS, |data, report| {
+        bitmap::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
 fn bytes_corpus_agrees_with_the_model_and_reaches_every_operation() {
     let successes = replay("bytes", &bytes::OPERATIONS, |data, report| {
         bytes::run_with(data, report);
@@ -67,6 +75,7 @@ fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
 #[test]
 fn any_bytes_make_a_script() {
     for data in [&[][..], &[0], &[0xff; 512], &[0x55; 4096]] {
+        bitmap::run(data);
         bytes::run(data);
         collection::run(data);
         iotlb::run(data);
