@@ -3,7 +3,6 @@
 //! one byte and of half of all addresses, lengths that are no whole pages, logs that grow or are exchanged.
 
 mod log;
-mod pages;
 mod place;
 
 use std::ops::Range;
@@ -12,8 +11,8 @@ use arbitrary::Arbitrary;
 use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyPages, MarkOrdering, PageSet, le_words};
 
 use self::log::Shared;
-use self::pages::Pages;
 use self::place::{Len, MAX_PAGES, PageSize, Place, Shape};
+use crate::pages::Pages;
 
 /// Names of the operations, as [`run_with`] reports them.
 pub const OPERATIONS: [&str; 28] = [

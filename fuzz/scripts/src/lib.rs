@@ -11,6 +11,8 @@ pub mod bitmap;
 pub mod bytes;
 pub mod collection;
 pub mod iotlb;
+mod pages;
+pub mod volatile_slice;
 
 /// Operations taken from one input; what follows is not looked at.
 const MAX_OPERATIONS: usize = 32;

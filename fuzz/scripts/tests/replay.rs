@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb};
+use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb, volatile_slice};
 
 /// Fewer files than this means that the corpus got lost.
 const FEWEST_FILES: usize = 24;
@@ -73,11 +73,24 @@ fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
 }
 
 #[test]
+fn volatile_slice_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay(
+        "volatile_slice",
+        &volatile_slice::OPERATIONS,
+        |data, report| {
+            volatile_slice::run_with(data, report);
+        },
+    );
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
 fn any_bytes_make_a_script() {
     for data in [&[][..], &[0], &[0xff; 512], &[0x55; 4096]] {
         bitmap::run(data);
         bytes::run(data);
         collection::run(data);
         iotlb::run(data);
+        volatile_slice::run(data);
     }
 }

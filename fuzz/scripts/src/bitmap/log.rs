@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyLog, DirtyPages, Reader, Readers};
 
-use super::pages::Pages;
+use crate::pages::Pages;
 
 /// More readers than this do not join.
 const MAX_READERS: usize = 6;

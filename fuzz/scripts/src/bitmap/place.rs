@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use arbitrary::Arbitrary;
 
-use super::pages::Pages;
+use crate::pages::Pages;
 
 /// Sets and logs of more pages than this are not made: three words of the summary and a bit.
 pub(super) const MAX_PAGES: usize = 3 * 64 * 64 + 100;

@@ -7,7 +7,7 @@ use guest_memory_bitmap::DirtyPages;
 
 /// Pages of `byte_size` bytes; the last one may be covered in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     byte_size: usize,
     page_size: usize,
     flags: Vec<bool>,
@@ -21,7 +21,7 @@ impl Default for Pages {
 }
 
 impl Pages {
-    pub(super) fn new(byte_size: usize, page_size: usize) -> Self {
+    pub(crate) fn new(byte_size: usize, page_size: usize) -> Self {
         let page_count = byte_size.div_ceil(page_size);
         Self {
             byte_size,
@@ -30,44 +30,44 @@ impl Pages {
         }
     }
 
-    pub(super) fn byte_size(&self) -> usize {
+    pub(crate) fn byte_size(&self) -> usize {
         self.byte_size
     }
 
-    pub(super) fn page_size(&self) -> usize {
+    pub(crate) fn page_size(&self) -> usize {
         self.page_size
     }
 
-    pub(super) fn page_count(&self) -> usize {
+    pub(crate) fn page_count(&self) -> usize {
         self.flags.len()
     }
 
-    pub(super) fn contains(&self, page: usize) -> bool {
+    pub(crate) fn contains(&self, page: usize) -> bool {
         self.flags.get(page).is_some_and(|&flag| flag)
     }
 
     /// Tells whether the page that holds the byte at `offset` is in the set.
-    pub(super) fn contains_byte(&self, offset: usize) -> bool {
+    pub(crate) fn contains_byte(&self, offset: usize) -> bool {
         self.contains(offset / self.page_size)
     }
 
-    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.flags.len()).filter(|&page| self.flags[page])
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.numbers().next().is_none()
     }
 
     /// Changes the flag of a page, if there is one.
-    pub(super) fn set(&mut self, page: usize, is_in: bool) {
+    pub(crate) fn set(&mut self, page: usize, is_in: bool) {
         if let Some(flag) = self.flags.get_mut(page) {
             *flag = is_in;
         }
     }
 
     /// Changes the flags of all pages that hold a byte of `bytes`, be that tracked or not.
-    pub(super) fn set_bytes(&mut self, bytes: Range<u128>, is_in: bool) {
+    pub(crate) fn set_bytes(&mut self, bytes: Range<u128>, is_in: bool) {
         if bytes.start < bytes.end {
             let first = bytes.start / self.page_size as u128;
             let last = (bytes.end - 1) / self.page_size as u128;
@@ -79,7 +79,7 @@ impl Pages {
     }
 
     /// Removes the pages of which no byte that is tracked lies outside `bytes`.
-    pub(super) fn remove_whole(&mut self, bytes: Range<u128>) {
+    pub(crate) fn remove_whole(&mut self, bytes: Range<u128>) {
         for page in 0..self.flags.len() {
             let tracked = self.tracked(page);
             if bytes.start <= tracked.start && tracked.end <= bytes.end {
@@ -88,19 +88,19 @@ impl Pages {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.flags.fill(false);
     }
 
     /// Takes all pages out.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         let taken = self.clone();
         self.clear();
         taken
     }
 
     /// Tracks more bytes; the pages keep their numbers.
-    pub(super) fn enlarge(&mut self, additional: usize) {
+    pub(crate) fn enlarge(&mut self, additional: usize) {
         let byte_size = self.byte_size.saturating_add(additional);
         let mut larger = Self::new(byte_size, self.page_size);
         larger.flags[..self.flags.len()].copy_from_slice(&self.flags);
@@ -108,14 +108,14 @@ impl Pages {
     }
 
     /// Adds every page that holds a byte which `other` has.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for page in other.numbers() {
             self.set_bytes(other.tracked(page), true);
         }
     }
 
     /// As [`add`](Self::add), except that a set for no bytes becomes one for what `other` tracks.
-    pub(super) fn unite(&mut self, other: &Self) {
+    pub(crate) fn unite(&mut self, other: &Self) {
         if self.byte_size == 0 {
             *self = Self::new(other.byte_size, other.page_size);
         }
@@ -123,7 +123,7 @@ impl Pages {
     }
 
     /// Removes every page of which `other` has all bytes.
-    pub(super) fn subtract(&mut self, other: &Self) {
+    pub(crate) fn subtract(&mut self, other: &Self) {
         let has = |byte: u128| usize::try_from(byte).is_ok_and(|byte| other.contains_byte(byte));
         for page in 0..self.flags.len() {
             let tracked = self.tracked(page);
@@ -136,13 +136,13 @@ impl Pages {
     }
 
     /// Tracks what `other` tracks.
-    pub(super) fn fit_to(&mut self, other: &Self) {
+    pub(crate) fn fit_to(&mut self, other: &Self) {
         let mut fitting = Self::new(other.byte_size, other.page_size);
         fitting.add(self);
         *self = fitting;
     }
 
-    pub(super) fn words(&self) -> Vec<u64> {
+    pub(crate) fn words(&self) -> Vec<u64> {
         let word = |flags: &[bool]| {
             let bits = flags.iter().enumerate();
             bits.fold(0, |word, (bit, &flag)| word | u64::from(flag) << bit)
@@ -174,7 +174,7 @@ impl Pages {
     /// # Panics
     ///
     /// When they differ.
-    pub(super) fn compare(&self, found: &DirtyPages) {
+    pub(crate) fn compare(&self, found: &DirtyPages) {
         assert_eq!(found.byte_size(), self.byte_size, "byte_size");
         assert_eq!(found.page_size().get(), self.page_size, "page_size");
         assert_eq!(found.page_count(), self.flags.len(), "page_count");
