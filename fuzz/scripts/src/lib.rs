@@ -12,6 +12,8 @@ pub mod bytes;
 pub mod collection;
 pub mod iotlb;
 mod pages;
+mod pattern;
+pub mod stream;
 pub mod volatile_slice;
 
 /// Operations taken from one input; what follows is not looked at.

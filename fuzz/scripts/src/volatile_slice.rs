@@ -19,9 +19,10 @@ use self::accesses::Access;
 use self::atomics::Atomic;
 use self::copies::Copy;
 use self::number::Number;
-use self::types::{FILL, pattern};
+use self::types::FILL;
 use self::window::{Kind, LOGS, Slice, Twin, Window, settle, unless};
 use crate::pages::Pages;
+use crate::pattern::pattern;
 
 /// Names of the operations, as [`run_with`] reports them.
 pub const OPERATIONS: [&str; 44] = [

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb, volatile_slice};
+use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb, stream, volatile_slice};
 
 /// Fewer files than this means that the corpus got lost.
 const FEWEST_FILES: usize = 24;
@@ -73,6 +73,14 @@ fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
 }
 
 #[test]
+fn stream_corpus_agrees_with_the_model_and_reaches_every_operation() {
+    let successes = replay("stream", &stream::OPERATIONS, |data, report| {
+        stream::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
 fn volatile_slice_corpus_agrees_with_the_model_and_reaches_every_operation() {
     let successes = replay(
         "volatile_slice",
@@ -91,6 +99,7 @@ fn any_bytes_make_a_script() {
         bytes::run(data);
         collection::run(data);
         iotlb::run(data);
+        stream::run(data);
         volatile_slice::run(data);
     }
 }

@@ -8,8 +8,9 @@ use arbitrary::Arbitrary;
 use guest_memory_volatile::{ByteValued, VolatileMemory};
 
 use super::number::Number;
-use super::types::{FILL, pattern, value, with_type};
+use super::types::{FILL, value, with_type};
 use super::window::{Flaw, Kind, Twin, Window, settle, unless};
+use crate::pattern::pattern;
 
 /// An access as the fuzzer makes it.
 #[derive(Arbitrary, Clone, Copy, Debug)]

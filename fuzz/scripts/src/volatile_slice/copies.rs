@@ -7,8 +7,9 @@ use arbitrary::Arbitrary;
 use guest_memory_volatile::{ByteValued, VolatileArrayRef, VolatileMemory, VolatileMemoryError};
 
 use super::number::Number;
-use super::types::{FILL, pattern, value, with_type};
+use super::types::{FILL, value, with_type};
 use super::window::{Flaw, Kind, Log, Slice, Twin, Window, settle, unless};
+use crate::pattern::pattern;
 
 /// An operation on all of a window as the fuzzer makes it.
 #[derive(Arbitrary, Clone, Copy, Debug)]

@@ -77,12 +77,6 @@ macro_rules! with_atomic {
 
 pub(super) use {with_atomic, with_type};
 
-/// Returns bytes that tell where they come from: a shift by any number of words shows.
-pub(super) fn pattern(first: u8, len: usize) -> Vec<u8> {
-    let byte = |index: usize| first.wrapping_add((index * 31 + index / 251).to_le_bytes()[0]);
-    (0..len).map(byte).collect()
-}
-
 /// Makes the value of bytes that are as many as it has.
 pub(super) fn value<T: ByteValued>(bytes: &[u8]) -> T {
     let mut value = T::zeroed();
