@@ -49,13 +49,26 @@ pub const OPERATIONS: [&str; 28] = [
 /// Sets of pages that a script works on, harvests included.
 const SETS: usize = 3;
 
+/// What a script begins with. The last set is the one for no bytes.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Setup {
+    log: Shape,
+    sets: [Shape; SETS - 1],
+}
+
 /// An operation as the fuzzer makes it.
 #[derive(Arbitrary, Debug)]
 enum Op {
     Log(LogOp),
-    Harvest { set: u8 },
-    Read { reader: u8, set: u8 },
-    Set { set: u8, call: SetOp },
+    Set {
+        set: u8,
+        call: SetOp,
+    },
+    /// Harvests into a set, by a reader or past them.
+    Harvest {
+        set: u8,
+        reader: Option<u8>,
+    },
 }
 
 /// An operation on the log.
@@ -117,36 +130,50 @@ pub fn run(data: &[u8]) {
 ///
 /// As [`run`].
 pub fn run_with(data: &[u8], mut report: impl FnMut(&'static str, bool)) {
-    let Some((shape, data)) = super::split_setup::<Shape>(data) else {
+    let Some((setup, data)) = super::split_setup::<Setup>(data) else {
         return;
     };
-    let bitmap = bitmap(shape).unwrap_or_default();
+    let bitmap = bitmap(setup.log.with_valid_page_size());
+    let bitmap = bitmap.expect("a valid page size");
     let mut log = Shared::new(bitmap);
     let mut sets = <[(DirtyPages, Pages); SETS]>::default();
+    for (set, shape) in sets.iter_mut().zip(setup.sets) {
+        renew(set, shape.with_valid_page_size());
+    }
     super::for_each_operation(data, |operation: Op| {
         let _named = super::Named(&operation);
         let (name, succeeded) = match &operation {
             Op::Log(operation) => on_log(*operation, &mut log),
-            Op::Harvest { set } => {
-                let succeeded = log.harvest_into(nth(&mut sets, *set));
-                ("harvest_into", succeeded)
+            Op::Set { set, call } => {
+                let index = usize::from(*set) % SETS;
+                let done = on_set(call, index, &mut sets);
+                compare(&sets[index]);
+                done
             }
-            Op::Read { reader, set } => {
-                let succeeded = log.read_into((*reader).into(), nth(&mut sets, *set));
-                ("Reader::harvest_into", succeeded)
+            Op::Harvest { set, reader } => {
+                let set = &mut sets[usize::from(*set) % SETS];
+                let done = match reader {
+                    Some(reader) => {
+                        let succeeded = log.read_into((*reader).into(), set);
+                        ("Reader::harvest_into", succeeded)
+                    }
+                    None => ("harvest_into", log.harvest_into(set)),
+                };
+                compare(set);
+                done
             }
-            Op::Set { set, call } => on_set(call, usize::from(*set) % SETS, &mut sets),
         };
         report(name, succeeded);
-        log.compare();
-        for (found, twin) in &sets {
-            twin.compare(found);
+        if !matches!(operation, Op::Set { .. }) {
+            log.compare();
         }
     });
+    log.compare();
+    sets.iter().for_each(compare);
 }
 
-fn nth(sets: &mut [(DirtyPages, Pages); SETS], set: u8) -> &mut (DirtyPages, Pages) {
-    &mut sets[usize::from(set) % SETS]
+fn compare((found, twin): &(DirtyPages, Pages)) {
+    twin.compare(found);
 }
 
 /// Makes a clean bitmap; `None` if the page size is refused.
@@ -247,21 +274,12 @@ fn on_set(
         SetOp::Union(other)
         | SetOp::Subtract(other)
         | SetOp::FitTo(other)
-        | SetOp::Clone(other) => nth(sets, *other).clone(),
+        | SetOp::Clone(other) => sets[usize::from(*other) % SETS].clone(),
         _ => Default::default(),
     };
     let (set, twin) = &mut sets[index];
     match operation {
-        SetOp::New(shape) => {
-            let (byte_size, page_size) = (shape.byte_size(), shape.page_size.bytes());
-            let made = DirtyPages::new(byte_size, page_size);
-            assert_eq!(made.is_ok(), page_size.is_power_of_two(), "{page_size}");
-            let succeeded = made.is_ok();
-            if let Ok(made) = made {
-                (*set, *twin) = (made, Pages::new(byte_size, page_size.get()));
-            }
-            ("DirtyPages::new", succeeded)
-        }
+        SetOp::New(shape) => ("DirtyPages::new", renew(&mut sets[index], *shape)),
         SetOp::Insert(page) => {
             set.insert((*page).into());
             twin.set((*page).into(), true);
@@ -320,6 +338,18 @@ fn on_set(
             ("clone", true)
         }
     }
+}
+
+/// Puts an empty set in place of one, if the page size is not refused.
+fn renew(set: &mut (DirtyPages, Pages), shape: Shape) -> bool {
+    let (byte_size, page_size) = (shape.byte_size(), shape.page_size.bytes());
+    let made = DirtyPages::new(byte_size, page_size);
+    assert_eq!(made.is_ok(), page_size.is_power_of_two(), "{page_size}");
+    let is_made = made.is_ok();
+    if let Ok(made) = made {
+        *set = (made, Pages::new(byte_size, page_size.get()));
+    }
+    is_made
 }
 
 fn with_page_size(size: PageSize, set: &mut DirtyPages, twin: &mut Pages) -> bool {

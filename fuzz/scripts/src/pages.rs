@@ -56,7 +56,11 @@ impl Pages {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.numbers().next().is_none()
+        self.count() == 0
+    }
+
+    fn count(&self) -> usize {
+        self.flags.iter().map(|&flag| usize::from(flag)).sum()
     }
 
     /// Changes the flag of a page, if there is one.
@@ -71,10 +75,12 @@ impl Pages {
         if bytes.start < bytes.end {
             let first = bytes.start / self.page_size as u128;
             let last = (bytes.end - 1) / self.page_size as u128;
-            let exist = first..(last + 1).min(self.flags.len() as u128);
-            for page in exist {
-                self.flags[usize::try_from(page).expect("it exists")] = is_in;
-            }
+            let page_count = self.flags.len() as u128;
+            let exist = [first, last + 1].map(|page| {
+                let page = page.min(page_count);
+                usize::try_from(page).expect("not more than there are")
+            });
+            self.flags[exist[0]..exist[1]].fill(is_in);
         }
     }
 
@@ -150,19 +156,6 @@ impl Pages {
         self.flags.chunks(64).map(word).collect()
     }
 
-    /// Returns the byte ranges of the set, neighbours joined.
-    fn ranges(&self) -> Vec<Range<u128>> {
-        let mut ranges: Vec<Range<u128>> = Vec::new();
-        for page in self.numbers() {
-            let tracked = self.tracked(page);
-            match ranges.last_mut() {
-                Some(last) if last.end == tracked.start => last.end = tracked.end,
-                _ => ranges.push(tracked),
-            }
-        }
-        ranges
-    }
-
     /// Returns the tracked bytes of a page.
     fn tracked(&self, page: usize) -> Range<u128> {
         let start = page as u128 * self.page_size as u128;
@@ -178,19 +171,45 @@ impl Pages {
         assert_eq!(found.byte_size(), self.byte_size, "byte_size");
         assert_eq!(found.page_size().get(), self.page_size, "page_size");
         assert_eq!(found.page_count(), self.flags.len(), "page_count");
-        assert!(found.pages().eq(self.numbers()), "the pages of {found:?}");
-        assert_eq!(found.count(), self.numbers().count(), "count");
+        let mut numbered = Self::new(self.byte_size, self.page_size);
+        found.pages().for_each(|page| numbered.flags[page] = true);
+        assert!(numbered == *self, "the pages of {found:?}");
+        assert!(found.pages().is_sorted(), "the pages of {found:?}");
+        assert_eq!(found.count(), self.count(), "count");
         assert_eq!(found.is_empty(), self.is_empty(), "is_empty");
-        let wide = |bytes: Range<usize>| bytes.start as u128..bytes.end as u128;
-        let ranges = found.ranges().map(wide);
-        assert!(ranges.eq(self.ranges()), "the ranges of {found:?}");
+        self.compare_ranges(found);
         let words = self.words();
         assert_eq!(found.words(), words, "words");
         let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
         assert_eq!(found.to_le_bytes(), bytes, "to_le_bytes");
-        // Some past the end, up to the end of their word and behind it.
-        for page in (0..self.flags.len() + 65).chain([usize::MAX]) {
+        for page in self.samples() {
             assert_eq!(found.contains(page), self.contains(page), "page {page}");
         }
+    }
+
+    /// Some pages, of small sets all, and some past the end, in the same word and behind it.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = usize> + use<> {
+        let count = self.flags.len();
+        (0..count.min(130))
+            .chain(count.saturating_sub(2)..count + 2)
+            .chain([count + 64, count + 4096, usize::MAX])
+    }
+
+    /// Checks that ranges are of whole pages, ascending and apart, and of the pages of the set.
+    fn compare_ranges(&self, found: &DirtyPages) {
+        let mut ranged = Self::new(self.byte_size, self.page_size);
+        let mut last_end = None;
+        for Range { start, end } in found.ranges() {
+            assert!(start < end, "an empty range of {found:?}");
+            assert!(last_end < Some(start), "ranges of {found:?} touch");
+            last_end = Some(end);
+            let is_whole = end.is_multiple_of(self.page_size) || end == self.byte_size;
+            assert!(
+                is_whole && start.is_multiple_of(self.page_size),
+                "{found:?}"
+            );
+            ranged.set_bytes(start as u128..end as u128, true);
+        }
+        assert!(ranged == *self, "the ranges of {found:?}");
     }
 }

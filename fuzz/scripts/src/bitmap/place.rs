@@ -31,6 +31,9 @@ pub(super) struct Shape {
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum PageCount {
     Few(u8),
+    /// Some words.
+    More(u16),
+    /// Some words of the summary.
     Many(u16),
 }
 
@@ -65,9 +68,18 @@ impl PageSize {
 }
 
 impl Shape {
+    /// The same, with a page size that is not refused.
+    pub(super) fn with_valid_page_size(mut self) -> Self {
+        if let PageSize::Any(bytes) = self.page_size {
+            self.page_size = PageSize::Small(bytes.to_le_bytes()[0]);
+        }
+        self
+    }
+
     pub(super) fn byte_size(self) -> usize {
         let pages = match self.pages {
             PageCount::Few(pages) => usize::from(pages),
+            PageCount::More(pages) => usize::from(pages) % 700,
             PageCount::Many(pages) => usize::from(pages) % MAX_PAGES,
         };
         let page_size = self.page_size.bytes().get();
