@@ -7,9 +7,6 @@ use super::{figure, ratio};
 use crate::measure::Row;
 use crate::statistics::geometric_mean;
 
-/// Cases that wait for what this library does not have yet.
-const NOT_MEASURED_YET: [&str; 1] = ["prefault of 4 GiB by several threads"];
-
 /// Prints the table in Markdown, with the means below it.
 ///
 /// # Errors
@@ -56,10 +53,6 @@ fn print_summary(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
             geometric_mean(&alone),
             alone.iter().filter(|&&ratio| ratio < 1.0).count(),
         )?;
-    }
-    writeln!(out, "\nNot measured yet:\n")?;
-    for case in NOT_MEASURED_YET {
-        writeln!(out, "* {case}")?;
     }
     Ok(())
 }
