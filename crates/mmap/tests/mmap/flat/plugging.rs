@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use guest_memory_core::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryError, IoMemory, MemoryRegionAddress, Permissions,
@@ -109,6 +110,7 @@ fn regions_are_removed_by_their_start() {
 fn what_is_accessed_while_regions_come_and_go_is_whole() {
     const SLOTS: u64 = 6;
     const CHANGES: u64 = 600;
+    const LIMIT: Duration = Duration::from_secs(120);
     let first = FlatGuestMemory::<()>::builder((SLOTS + 1) * PAGE);
     // A page at the end that stays, so that there is always a memory.
     let first = first.with_region(page(SLOTS), ram(1)).build().unwrap();
@@ -138,6 +140,7 @@ fn what_is_accessed_while_regions_come_and_go_is_whole() {
                 }
             });
         }
+        let start = Instant::now();
         let mut changes = 0;
         let mut turn = 1u64;
         while changes < CHANGES || seen.load(Ordering::Relaxed) == 0 {
@@ -152,9 +155,12 @@ fn what_is_accessed_while_regions_come_and_go_is_whole() {
                         next.write_slice(&words, page(slot)).unwrap();
                         next
                     }
-                    // A reader still has the memory from before.
-                    Err(FlatMemoryError::StillMapped { .. }) => continue,
-                    Err(error) => panic!("{error:?}"),
+                    // A reader still has the memory from before, but not for long.
+                    Err(FlatMemoryError::StillMapped { .. }) if start.elapsed() < LIMIT => continue,
+                    Err(error) => {
+                        is_over.store(true, Ordering::Relaxed);
+                        panic!("{error:?}");
+                    }
                 },
             };
             *current.lock().unwrap() = next;
