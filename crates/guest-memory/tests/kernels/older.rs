@@ -11,7 +11,7 @@ use guest_memory::mmap::{
     PrefaultMethod, Refusal, Seals, Sharing,
 };
 use guest_memory::{
-    Backing, Bytes, HugePageSize, MmapRegion, MmapRegionBuilder, Policies, VolatileMemory,
+    Backing, HugePageSize, MmapRegion, MmapRegionBuilder, Policies, VolatileMemory,
 };
 
 use crate::machine::kernel_version;
