@@ -8,16 +8,20 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use guest_memory_bitmap::{ArcSlice, AtomicBitmap, Bitmap, BitmapSlice};
 use guest_memory_conformance::streams::{self, Ends};
 use guest_memory_conformance::{Config, bytes, bytes_ext, copy, mark_order, volatile_memory};
 use guest_memory_volatile::{VolatileMemoryError, VolatileSlice, WriteVolatile};
 
+/// The addresses of all that is leaked. A leak checker sees here that it is not lost.
+static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// Returns zero bytes aligned to eight; leaked, as the slices under test borrow them.
 fn memory(len: usize) -> &'static mut [u8] {
     let bytes = vec![0u8; len + 8].leak();
+    LEAKED.lock().unwrap().push(bytes.as_ptr().addr());
     let padding = bytes.as_ptr().align_offset(8);
     &mut bytes[padding..][..len]
 }
