@@ -106,6 +106,8 @@
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("guest memory needs a target with atomics of 8 bytes");
 
+#[cfg(test)]
+mod aligned;
 mod array;
 mod atomic_access;
 mod atomic_integer;

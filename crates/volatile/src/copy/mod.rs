@@ -108,7 +108,7 @@ pub(crate) unsafe fn to_guest(dst: *mut u8, src: *const u8, len: usize) -> Resul
 /// `[src, src + size_of::<T>())` must be in a valid guest range, and any bytes must be a `T`.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(src: *const u8) -> Result<T, Fault> {
-    if size_of::<T>() == size_of::<[u64; 2]>() && src.cast::<u64>().is_aligned() {
+    if size_of::<T>() == size_of::<[u64; 2]>() && steps::is_aligned(src, 8) {
         // SAFETY: the caller's range has this size and is aligned as just checked.
         let pair = unsafe { engine::load_pair(src) }?;
         // SAFETY: of the same size, and the caller says that any bytes are a `T`.

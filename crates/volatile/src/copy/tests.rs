@@ -2,6 +2,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
+use crate::aligned::Aligned;
+use crate::byte_valued::ByteValued;
 
 const LEN: usize = 64;
 
@@ -50,6 +52,27 @@ fn every_length_and_alignment_arrives_and_nothing_else_changes() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_value_of_16_bytes_is_read_and_written_at_every_alignment() {
+    let source: [u8; 16] = core::array::from_fn(|index| index.to_le_bytes()[0] ^ 0x5a);
+    for guest_at in 0..16 {
+        let mut memory = Aligned([u64::MAX; 4]);
+        let bytes = ByteValued::as_mut_slice(&mut memory.0);
+        let at = bytes[guest_at..].as_mut_ptr();
+        // SAFETY: `guest_at + 16 < 32`; a local array that nobody else uses. An array of bytes has no padding.
+        unsafe { write(at, source) }.expect("no fault");
+        // SAFETY: as above; any bytes are an array of bytes.
+        assert_eq!(
+            unsafe { read::<[u8; 16]>(at) }.expect("no fault"),
+            source,
+            "at {guest_at}"
+        );
+        let mut model = [0xff; 32];
+        model[guest_at..guest_at + 16].copy_from_slice(&source);
+        assert_eq!(ByteValued::as_slice(&memory.0), model, "at {guest_at}");
     }
 }
 
