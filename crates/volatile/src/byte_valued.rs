@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(u64::from_slice(&bytes[..7]), None);
         assert_eq!(u64::from_slice(&bytes[..9]), None);
         assert_eq!(u64::from_slice(&bytes[1..9]), None);
-        assert_eq!(u64::from_mut_slice(&mut bytes[4..12]), None);
+        assert_eq!(u64::from_mut_slice(&mut bytes[2..10]), None);
         *u64::from_mut_slice(&mut bytes[8..]).expect("aligned") = 7;
         assert_eq!(store[1], 7);
     }

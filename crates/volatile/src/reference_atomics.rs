@@ -122,6 +122,7 @@ mod tests {
     use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 
     use super::*;
+    use crate::aligned::Aligned;
     use crate::byte_valued::ByteValued;
     use crate::error::Error;
     use crate::memory::VolatileMemory;
@@ -131,8 +132,8 @@ mod tests {
 
     #[test]
     fn each_operation_changes_its_value_and_no_other() {
-        let mut words = [u64::MAX; 2];
-        let memory = VolatileSlice::from(ByteValued::as_mut_slice(&mut words));
+        let mut words = Aligned([u64::MAX; 2]);
+        let memory = VolatileSlice::from(ByteValued::as_mut_slice(&mut words.0));
         let value = memory.get_ref::<u32>(4).expect("fits");
         value.store_atomic(6, Ordering::Release).expect("aligned");
         assert_eq!(value.load_atomic(Ordering::Acquire).expect("aligned"), 6);
@@ -151,8 +152,8 @@ mod tests {
 
     #[test]
     fn misaligned_and_read_only_values_are_refused() {
-        let mut words = [7u64; 2];
-        let memory = VolatileSlice::from(ByteValued::as_mut_slice(&mut words));
+        let mut words = Aligned([7; 2]);
+        let memory = VolatileSlice::from(ByteValued::as_mut_slice(&mut words.0));
         let value = memory.get_ref::<u32>(2).expect("fits");
         let misaligned = value.load_atomic(ORDER);
         assert!(matches!(misaligned, Err(Error::Misaligned { .. })));
@@ -172,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_failed_exchange_marks_nothing() {
-        let mut words = [0u64; 2];
+        let mut words = Aligned([0; 2]);
         let bitmap = AtomicBitmap::new(16, NonZeroUsize::MIN);
-        let base = words.as_mut_ptr().cast();
+        let base = words.0.as_mut_ptr().cast();
         // SAFETY: the words are borrowed for as long as the slice and touched through it alone.
         #[expect(unsafe_code, reason = "a slice over the test's own words")]
         let slice = unsafe { VolatileSlice::with_bitmap(base, 16, bitmap.slice_at(0), None) };

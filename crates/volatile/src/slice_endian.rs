@@ -98,12 +98,13 @@ mod tests {
     use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 
     use super::*;
+    use crate::aligned::Aligned;
     use crate::byte_valued::ByteValued;
     use crate::error::Error;
 
     fn check<T: LittleEndian + PartialEq + core::fmt::Debug>(value: T, expected: &[u8]) {
-        let mut words = [0xffff_ffff_ffff_ffffu64; 3];
-        let base = words.as_mut_ptr().cast();
+        let mut words = Aligned([u64::MAX; 3]);
+        let base = words.0.as_mut_ptr().cast();
         let bitmap = AtomicBitmap::new(24, NonZeroUsize::MIN);
         // SAFETY: the words are borrowed for as long as the slice and touched through it alone.
         #[expect(unsafe_code, reason = "a slice over the test's own words")]
@@ -136,8 +137,8 @@ mod tests {
 
     #[test]
     fn fields_of_read_only_memory_are_loaded_and_not_stored() {
-        let mut words = [1u64.to_le()];
-        let slice = VolatileSlice::from(ByteValued::as_mut_slice(&mut words)).into_read_only();
+        let mut words = Aligned([1u64.to_le()]);
+        let slice = VolatileSlice::from(ByteValued::as_mut_slice(&mut words.0)).into_read_only();
         assert_eq!(slice.load_le::<u64>(0, Ordering::SeqCst).expect("fits"), 1);
         let refused = slice.store_le(2u64, 0, Ordering::SeqCst);
         assert!(matches!(refused, Err(Error::ReadOnly { addr: 0 })));

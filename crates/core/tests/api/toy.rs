@@ -89,7 +89,7 @@ impl GuestMemoryRegion for Toy {
         // which may be written through a shared reference.
         let whole =
             unsafe { VolatileSlice::with_bitmap(first, len, self.bitmap.slice_at(0), None) };
-        let slice = whole.subslice(usize::try_from(offset.0).unwrap(), count)?;
+        let slice = whole.subslice(usize::try_from(offset.0).unwrap_or(usize::MAX), count)?;
         Ok(match self.kind {
             Kind::Rom => slice.into_read_only(),
             _ => slice,

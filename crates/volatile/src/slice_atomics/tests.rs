@@ -8,6 +8,7 @@ use std::thread;
 use guest_memory_bitmap::{AtomicBitmap, Bitmap, RefSlice};
 
 use super::*;
+use crate::aligned::Aligned;
 use crate::byte_valued::ByteValued;
 
 const ORDERS: [Ordering; 5] = [
@@ -30,14 +31,14 @@ const AROUND: u8 = 0xa5;
 
 /// Memory that is tracked byte by byte.
 struct Tracked {
-    words: [u64; LEN / 8],
+    words: Aligned<{ LEN / 8 }>,
     bitmap: AtomicBitmap,
 }
 
 impl Tracked {
     fn new() -> Self {
         Self {
-            words: [u64::from_ne_bytes([AROUND; 8]); LEN / 8],
+            words: Aligned([u64::from_ne_bytes([AROUND; 8]); LEN / 8]),
             bitmap: AtomicBitmap::new(LEN, NonZeroUsize::MIN),
         }
     }
@@ -45,13 +46,13 @@ impl Tracked {
     /// Makes such memory with a value in the middle.
     fn of<T: AtomicAccess>(value: T) -> Self {
         let mut memory = Self::new();
-        let bytes = VolatileSlice::from(ByteValued::as_mut_slice(&mut memory.words));
+        let bytes = VolatileSlice::from(ByteValued::as_mut_slice(&mut memory.words.0));
         bytes.write_obj(value, AT).expect("fits");
         memory
     }
 
     fn slice(&mut self) -> VolatileSlice<'_, RefSlice<'_, AtomicBitmap>> {
-        let base = self.words.as_mut_ptr().cast();
+        let base = self.words.0.as_mut_ptr().cast();
         // SAFETY: the words are exclusively borrowed for as long as the slice.
         unsafe { VolatileSlice::with_bitmap(base, LEN, self.bitmap.slice_at(0), None) }
     }
@@ -249,8 +250,8 @@ fn a_value_that_is_misaligned_or_outside_or_read_only_is_refused_and_nothing_cha
 }
 
 fn word(run: impl FnOnce(VolatileSlice<'_>)) {
-    let mut words = [0u64; 2];
-    run(VolatileSlice::from(ByteValued::as_mut_slice(&mut words)));
+    let mut words = Aligned([0; 2]);
+    run(VolatileSlice::from(ByteValued::as_mut_slice(&mut words.0)));
 }
 
 #[test]
