@@ -65,11 +65,8 @@ fn a_value_of_16_bytes_is_read_and_written_at_every_alignment() {
         // SAFETY: `guest_at + 16 < 32`; a local array that nobody else uses. An array of bytes has no padding.
         unsafe { write(at, source) }.expect("no fault");
         // SAFETY: as above; any bytes are an array of bytes.
-        assert_eq!(
-            unsafe { read::<[u8; 16]>(at) }.expect("no fault"),
-            source,
-            "at {guest_at}"
-        );
+        let read_back = unsafe { read::<[u8; 16]>(at) };
+        assert_eq!(read_back.expect("no fault"), source, "at {guest_at}");
         let mut model = [0xff; 32];
         model[guest_at..guest_at + 16].copy_from_slice(&source);
         assert_eq!(ByteValued::as_slice(&memory.0), model, "at {guest_at}");
