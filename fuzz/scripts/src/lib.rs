@@ -10,6 +10,7 @@
 pub mod bitmap;
 pub mod bytes;
 pub mod collection;
+pub mod differential;
 pub mod iotlb;
 mod pages;
 mod pattern;

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guest_memory_fuzz_scripts::{bitmap, bytes, collection, iotlb, stream, volatile_slice};
+use guest_memory_fuzz_scripts::{
+    bitmap, bytes, collection, differential, iotlb, stream, volatile_slice,
+};
 
 /// Fewer files than this means that the corpus got lost.
 const FEWEST_FILES: usize = 24;
@@ -65,6 +67,19 @@ fn collection_corpus_agrees_with_the_model_and_reaches_every_operation() {
 }
 
 #[test]
+fn differential_corpus_agrees_but_for_each_known_difference() {
+    let differences: Vec<_> = differential::differences().map(|(name, _)| name).collect();
+    let names = [&differential::OPERATIONS[..], &differences].concat();
+    let successes = replay("differential", &names, |data, report| {
+        differential::run_with(data, report);
+    });
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+    for (name, reason) in differential::differences() {
+        println!("{name}: {reason}");
+    }
+}
+
+#[test]
 fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
     let successes = replay("iotlb", &iotlb::OPERATIONS, |data, report| {
         iotlb::run_with(data, report);
@@ -98,6 +113,7 @@ fn any_bytes_make_a_script() {
         bitmap::run(data);
         bytes::run(data);
         collection::run(data);
+        differential::run(data);
         iotlb::run(data);
         stream::run(data);
         volatile_slice::run(data);
