@@ -171,9 +171,7 @@ impl Pages {
         assert_eq!(found.byte_size(), self.byte_size, "byte_size");
         assert_eq!(found.page_size().get(), self.page_size, "page_size");
         assert_eq!(found.page_count(), self.flags.len(), "page_count");
-        let mut numbered = Self::new(self.byte_size, self.page_size);
-        found.pages().for_each(|page| numbered.flags[page] = true);
-        assert!(numbered == *self, "the pages of {found:?}");
+        self.compare_pages(found);
         assert!(found.pages().is_sorted(), "the pages of {found:?}");
         assert_eq!(found.count(), self.count(), "count");
         assert_eq!(found.is_empty(), self.is_empty(), "is_empty");
@@ -185,6 +183,17 @@ impl Pages {
         for page in self.samples() {
             assert_eq!(found.contains(page), self.contains(page), "page {page}");
         }
+    }
+
+    /// Compares the pages alone.
+    ///
+    /// # Panics
+    ///
+    /// When they differ.
+    pub(crate) fn compare_pages(&self, found: &DirtyPages) {
+        let mut numbered = Self::new(self.byte_size, self.page_size);
+        found.pages().for_each(|page| numbered.flags[page] = true);
+        assert!(numbered == *self, "the pages of {found:?}");
     }
 
     /// Some pages, of small sets all, and some past the end, in the same word and behind it.
