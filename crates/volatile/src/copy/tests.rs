@@ -392,9 +392,9 @@ macro_rules! word_operations {
     ($name:ident, $word:ty) => {
         #[test]
         fn $name() {
-            let mut cells = [0x1122_3344_5566_7788_u64; 3];
-            let around = cells;
-            let at = cells[1..].as_mut_ptr().cast::<u8>();
+            let mut cells = Aligned([0x1122_3344_5566_7788; 3]);
+            let around = cells.0;
+            let at = cells.0[1..].as_mut_ptr().cast::<u8>();
             let first = <$word>::MAX / 3;
             // SAFETY: for all below: aligned, within the array, which nobody else uses.
             unsafe { <$word as Word>::store(at, first) }.expect("no fault");
@@ -432,10 +432,10 @@ macro_rules! word_operations {
             assert_eq!(seen, first);
             let rest = size_of::<$word>();
             assert_eq!(
-                cells[1].to_ne_bytes()[rest..],
+                cells.0[1].to_ne_bytes()[rest..],
                 around[1].to_ne_bytes()[rest..]
             );
-            assert_eq!((cells[0], cells[2]), (around[0], around[2]));
+            assert_eq!((cells.0[0], cells.0[2]), (around[0], around[2]));
         }
     };
 }
