@@ -20,11 +20,14 @@ fn below() -> Below {
     Below::from_ranges(&[(GuestAddress(0), 0x8000)]).unwrap()
 }
 
-/// A memory behind `iommu` in which each page has its number in it.
+/// A memory behind `iommu` in which each page has its number in it, the lowest byte first.
 fn memory<I: Iommu>(iommu: I) -> IommuMemory<Below, I> {
     let below = below();
     for page in 0..8 {
-        below.write_obj(page, GuestAddress(page * 0x1000)).unwrap();
+        let number = u64::to_le(page);
+        below
+            .write_obj(number, GuestAddress(page * 0x1000))
+            .unwrap();
     }
     below.iter().for_each(|region| {
         region.bitmap().reset();
@@ -44,7 +47,7 @@ fn map(table: &SharedIotlb, page: u64) {
 }
 
 fn page(memory: &impl IoMemory) -> Option<u64> {
-    memory.read_obj(IOVA).ok()
+    memory.read_obj(IOVA).ok().map(u64::from_le)
 }
 
 #[test]
