@@ -20,14 +20,11 @@ fn below() -> Below {
     Below::from_ranges(&[(GuestAddress(0), 0x8000)]).unwrap()
 }
 
-/// A memory behind `iommu` in which each page has its number in it, the lowest byte first.
+/// A memory behind `iommu` in which each page has its number in it.
 fn memory<I: Iommu>(iommu: I) -> IommuMemory<Below, I> {
     let below = below();
     for page in 0..8 {
-        let number = u64::to_le(page);
-        below
-            .write_obj(number, GuestAddress(page * 0x1000))
-            .unwrap();
+        below.write_obj(page, GuestAddress(page * 0x1000)).unwrap();
     }
     below.iter().for_each(|region| {
         region.bitmap().reset();
@@ -47,7 +44,7 @@ fn map(table: &SharedIotlb, page: u64) {
 }
 
 fn page(memory: &impl IoMemory) -> Option<u64> {
-    memory.read_obj(IOVA).ok().map(u64::from_le)
+    memory.read_obj(IOVA).ok()
 }
 
 #[test]
@@ -113,7 +110,7 @@ fn a_device_follows_changes_of_the_table() {
         assert_eq!(page(&session), None);
         assert_eq!(
             session.read_obj::<u8>(IOVA).ok(),
-            Some(u8::try_from(number).unwrap())
+            number.to_ne_bytes().first().copied()
         );
     }
     memory.iommu().invalidate_all();
