@@ -70,7 +70,8 @@ impl Contents<'_> {
 pub(crate) struct Reservation {
     start: NonNull<u8>,
     len_bytes: usize,
-    /// Ranges of offsets that may belong to somebody else now, from a failed attempt to fill them. Empty but for bad luck.
+    /// Ranges of offsets that may belong to somebody else now, from a failed attempt to fill or vacate them. Empty but for bad
+    /// luck.
     lost: Mutex<Vec<(usize, usize)>>,
 }
 
@@ -148,9 +149,11 @@ impl Reservation {
             return Ok(place);
         }
         // Huge pages could not be moved before Linux 5.16; the place has been unmapped then.
+        // First what others could take, or that they have.
+        let occupied = self.occupy(offset, len_bytes, place);
         // SAFETY: new and known to nobody else.
         unsafe { sys::munmap(elsewhere, len_bytes) }?;
-        self.occupy(offset, len_bytes, place)?;
+        occupied?;
         // SAFETY: the place is vacant, so that nobody uses it.
         unsafe { sys::munmap(place, len_bytes) }?;
         // SAFETY: the caller rules out other fixed addresses.
@@ -165,11 +168,16 @@ impl Reservation {
         // SAFETY: the flags name no fixed address.
         let occupied = unsafe { VACANT.map(Some(place), len_bytes) };
         if occupied.is_err() {
-            let end = offset.saturating_add(len_bytes);
-            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-            lost.push((offset, end));
+            self.lose(offset, len_bytes);
         }
         occupied.map(|_| ())
+    }
+
+    /// Notes that somebody else may have an address of `[offset, offset + len_bytes)`.
+    fn lose(&self, offset: usize, len_bytes: usize) {
+        let end = offset.saturating_add(len_bytes);
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.push((offset, end));
     }
 
     /// Says whether somebody else may have an address of `[offset, offset + len_bytes)`.
@@ -182,6 +190,8 @@ impl Reservation {
 
     /// Takes the memory out of `[offset, offset + len_bytes)`; the addresses stay reserved.
     ///
+    /// After an error nobody can say whether they are still ours, so that they are given up, with what is there.
+    ///
     /// # Safety
     ///
     /// The place must hold what [`fill`](Self::fill) put there, and nothing may use it any more.
@@ -191,6 +201,7 @@ impl Reservation {
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: the place is ours by invariant 1, and nothing uses it any more.
         unsafe { sys::mmap_over(place, len_bytes, libc::PROT_NONE, VACANT_FLAGS) }
+            .inspect_err(|_| self.lose(offset, len_bytes))
     }
 }
 

@@ -169,7 +169,7 @@ impl Drop for FilledPlace {
         let (offset, reservation) = (place.offset_in_reservation(), &place.space.reservation);
         // SAFETY: this value filled the place, and whoever used the memory borrowed what owns this value.
         let vacated = unsafe { reservation.vacate(offset, place.len_bytes) };
-        // With an error the memory stays where it is until the space goes.
+        // With an error the addresses are given up.
         place.is_spoilt = vacated.is_err();
     }
 }
