@@ -11,6 +11,7 @@ pub mod bitmap;
 pub mod bytes;
 pub mod collection;
 pub mod differential;
+pub mod guest_builder;
 pub mod iotlb;
 mod pages;
 mod pattern;

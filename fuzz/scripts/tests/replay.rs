@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use guest_memory_fuzz_scripts::{
-    bitmap, bytes, collection, differential, iotlb, stream, volatile_slice,
+    bitmap, bytes, collection, differential, guest_builder, iotlb, stream, volatile_slice,
 };
 
 /// Fewer files than this means that the corpus got lost.
@@ -80,6 +80,18 @@ fn differential_corpus_agrees_but_for_each_known_difference() {
 }
 
 #[test]
+fn guest_builder_corpus_has_the_expected_problems_and_becomes_the_described_memory() {
+    let successes = replay(
+        "guest_builder",
+        &guest_builder::OPERATIONS,
+        |data, report| {
+            guest_builder::run_with(data, report);
+        },
+    );
+    assert!(successes.values().all(|&count| count > 0), "{successes:?}");
+}
+
+#[test]
 fn iotlb_corpus_agrees_with_the_model_and_reaches_every_operation() {
     let successes = replay("iotlb", &iotlb::OPERATIONS, |data, report| {
         iotlb::run_with(data, report);
@@ -114,6 +126,7 @@ fn any_bytes_make_a_script() {
         bytes::run(data);
         collection::run(data);
         differential::run(data);
+        guest_builder::run(data);
         iotlb::run(data);
         stream::run(data);
         volatile_slice::run(data);

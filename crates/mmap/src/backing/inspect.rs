@@ -133,6 +133,9 @@ fn file_problems(
     if !usize::try_from(offset).is_ok_and(|offset| offset.is_multiple_of(page_size)) {
         let valid = format!("a multiple of {page_size} bytes");
         problems.push(("offset", offset.to_string(), valid));
+    } else if grow && !is_within_a_file(offset, size) {
+        let valid = format!("at most {} bytes less the size", i64::MAX);
+        problems.push(("offset", offset.to_string(), valid));
     }
     let metadata = file.and_then(|file| file.metadata().ok());
     if let Some(metadata) = metadata.filter(|metadata| metadata.is_file() && !grow) {
@@ -146,6 +149,15 @@ fn file_problems(
         }
     }
     problems
+}
+
+/// Says whether a file can be so long that it holds `size` bytes from the offset on. A size that nothing can have is
+/// for others to find.
+fn is_within_a_file(offset: u64, size: usize) -> bool {
+    let Ok(size) = i64::try_from(size) else {
+        return true;
+    };
+    i64::try_from(offset).is_ok_and(|offset| offset.checked_add(size).is_some())
 }
 
 /// As a plan shows it.

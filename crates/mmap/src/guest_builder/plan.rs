@@ -99,6 +99,13 @@ impl GuestMemoryPlan {
                 spec.size().to_string(),
                 format!("at most {most} bytes from there on"),
             );
+        } else if spec.size() > isize::MAX.unsigned_abs() {
+            // As much as one mapping can have.
+            found(
+                "size",
+                spec.size().to_string(),
+                format!("at most {} bytes", isize::MAX),
+            );
         }
         for (field, value, valid) in spec.backing().problems(spec.size(), spec.protection()) {
             found(field, value, valid);

@@ -150,6 +150,18 @@ impl RegionSpec {
         self.protection
     }
 
+    /// Says whether the protection can change while the region is in use.
+    #[must_use]
+    pub fn has_changeable_protection(&self) -> bool {
+        self.changeable_protection
+    }
+
+    /// Returns the least alignment in this process, if one was set.
+    #[must_use]
+    pub fn alignment(&self) -> Option<Alignment> {
+        self.alignment
+    }
+
     /// Says whether guard pages stand around the memory.
     #[must_use]
     pub fn has_guard_pages(&self) -> bool {

@@ -176,6 +176,16 @@ fn places_and_labels_that_do_not_fit_are_found() {
         [spec("top", u64::MAX - 4095, 8192)],
         &[["top", "size", "8192", "at most 4096 bytes from there on"]],
     );
+    let largest = isize::MAX.unsigned_abs();
+    assert_problems(
+        [spec("half", 0, largest + 1)],
+        &[[
+            "half",
+            "size",
+            &(largest + 1).to_string(),
+            &format!("at most {largest} bytes"),
+        ]],
+    );
     assert_problems(
         [spec("b", 0x800, 0x1000), spec("a", 0, 0x1000)],
         &[["b", "start", "0x800", "\"a\" takes all up to 0x1000"]],
@@ -285,6 +295,16 @@ fn files_that_do_not_fit_are_found() {
     assert_problems(
         backed(shared(100, false), 4096),
         &[["disk", "offset", "100", "a multiple of 4096 bytes"]],
+    );
+    let last = i64::MAX.unsigned_abs() - 4095;
+    assert_problems(
+        backed(shared(last, true), 4096),
+        &[[
+            "disk",
+            "offset",
+            &last.to_string(),
+            &format!("at most {} bytes less the size", i64::MAX),
+        ]],
     );
     assert!(
         guest(backed(shared(4096, true), 8192))
