@@ -6,6 +6,8 @@
 //! * [`vectored`], [`harvest`], [`device`], [`behind_iommu`] and [`flat_memory`] are what only this library has.
 //! * [`limit`] and [`bare_mappings`] are the same work without a library.
 //! * [`measure`] times, [`cases`] says what is compared, [`report`] prints it, [`command_line`] puts them together.
+//! * [`record`] is what is kept, with the [`machine`] it was measured on; [`page`] makes the tables and plots of
+//!   `docs/performance.md` from it, the plots as [`svg`].
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
 //! this library and the limits alone. `harvests` and `lookups` show how a cost grows; `flat` is flat memory beside an ordinary one,
@@ -26,11 +28,13 @@ pub mod harvest;
 pub mod instructions;
 pub mod life;
 pub mod limit;
+pub mod machine;
 pub mod measure;
 pub mod ours;
 pub mod pair;
 pub mod places;
 pub mod plot;
+pub mod record;
 pub mod report;
 pub mod statistics;
 pub mod theirs;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Tables and plots in Markdown, of times that grow with something.
+//! Plots of letters, for a terminal, of times that grow with something.
 
 use std::fmt::Write;
 
@@ -17,8 +17,6 @@ pub struct Line {
 /// How the lines are shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot {
-    /// What the lines differ in, the head of the table's first column.
-    pub head: &'static str,
     /// Where the axis begins, in nanoseconds.
     pub origin: f64,
     /// Characters for a factor of ten.
@@ -26,22 +24,10 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// Makes the table and the plot below it.
+    /// Makes the plot.
     ///
-    /// In the plot `#` goes up to this library's time and `v` is at that of `vm-memory`, on a logarithmic scale.
+    /// `#` goes up to this library's time and `v` is at that of `vm-memory`, on a logarithmic scale.
     pub fn markdown(&self, lines: &[Line]) -> String {
-        let mut text = format!(
-            "| {} | ours | vm-memory | ratio |\n|---|--:|--:|--:|\n",
-            self.head
-        );
-        for Line { name, ours, theirs } in lines {
-            let cells = (time(*ours), time(*theirs), theirs / ours);
-            let _ = writeln!(
-                text,
-                "| {name} | {} | {} | {:.1} |",
-                cells.0, cells.1, cells.2
-            );
-        }
         let width = lines
             .iter()
             .map(|line| line.name.chars().count())
@@ -51,7 +37,7 @@ impl Plot {
             .iter()
             .map(|line| line.ours.max(line.theirs))
             .fold(0.0, f64::max);
-        let _ = writeln!(text, "\n```text\n{:width$}  {}", "", self.scale(last));
+        let mut text = format!("```text\n{:width$}  {}\n", "", self.scale(last));
         for line in lines {
             let _ = writeln!(text, "{:>width$}  {}", line.name, self.bar(line));
         }
@@ -94,8 +80,8 @@ impl Plot {
 
 const UNITS: [(f64, &str); 4] = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
 
-/// A time with its unit and three figures or so.
-fn time(nanoseconds: f64) -> String {
+/// Returns a time with its unit and three figures or so.
+pub fn time(nanoseconds: f64) -> String {
     let (unit, name) = unit(nanoseconds);
     let value = nanoseconds / unit;
     let digits = if value < 10.0 {
@@ -106,10 +92,12 @@ fn time(nanoseconds: f64) -> String {
     format!("{value:.digits$} {name}")
 }
 
-/// A power of ten with its unit.
-fn short(nanoseconds: f64) -> String {
+/// Returns a power of ten with its unit.
+pub fn short(nanoseconds: f64) -> String {
     let (unit, name) = unit(nanoseconds * 1.001);
-    format!("{:.0} {name}", nanoseconds / unit)
+    let value = nanoseconds / unit;
+    let digits = usize::from(value < 0.95);
+    format!("{value:.digits$} {name}")
 }
 
 fn unit(nanoseconds: f64) -> (f64, &'static str) {
@@ -122,9 +110,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_units_and_bars_are_logarithmic() {
+    fn bars_are_logarithmic() {
         let plot = Plot {
-            head: "pages",
             origin: 10.0,
             decade: 7,
         };
@@ -136,11 +123,20 @@ mod tests {
         let text = plot.markdown(&[line("one", 10.0, 1234.5), line("a few", 25_000.0, 100.0)]);
         assert_eq!(
             text,
-            "| pages | ours | vm-memory | ratio |\n|---|--:|--:|--:|\n\
-             | one | 10.0 ns | 1.23 µs | 123.5 |\n\
-             | a few | 25.0 µs | 100 ns | 0.0 |\n\
-             \n```text\n       10 ns  100 ns 1 µs   10 µs  100 µs\n  \
+            "```text\n       10 ns  100 ns 1 µs   10 µs  100 µs\n  \
              one  #              v\na few  #######v#################\n```\n"
         );
+    }
+
+    #[test]
+    fn times_have_units_and_three_figures() {
+        let texts = [0.7, 10.0, 100.0, 1234.5, 25_000.0, 6.2e9].map(time);
+        assert_eq!(
+            texts,
+            [
+                "0.70 ns", "10.0 ns", "100 ns", "1.23 µs", "25.0 µs", "6.20 s"
+            ]
+        );
+        assert_eq!([0.1, 1.0, 1e4].map(short), ["0.1 ns", "1 ns", "10 µs"]);
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What each backing costs: building, populating, random reads, giving pages back. A table in Markdown.
 //!
-//! `backings [ROUNDS]` takes the median of so many rounds, 5 if it is not said. Backings of huge pages need a pool of 1 GiB of
-//! them; what the system does not give is left out, with the reason on standard error.
+//! Backings of huge pages need a pool of 1 GiB of them; what the system does not give is left out, with the reason on
+//! standard error.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,8 +14,10 @@ use guest_memory::{
     Backing, Bytes, GuestAddress, GuestRegionMmap, HugePageSize, MemoryRegionAddress, MmapRegion,
     MmapRegionBuilder, Policies,
 };
-use guest_memory_benches::places;
+use guest_memory_benches::command_line::{Options, Program};
+use guest_memory_benches::record::{Record, number};
 use guest_memory_benches::statistics::median;
+use guest_memory_benches::{places, report};
 
 /// Bytes of the region.
 const LEN: usize = 1 << 30;
@@ -46,33 +48,38 @@ struct Costs {
 }
 
 fn main() -> ExitCode {
-    let rounds = match std::env::args().nth(1).map(|text| text.parse::<u32>()) {
-        None => 5,
-        Some(Ok(rounds)) if rounds > 0 => rounds,
-        Some(_) => {
-            eprintln!("usage: backings [ROUNDS]");
-            return ExitCode::from(2);
+    Program {
+        name: "backings",
+        round_count: 5,
+        size_mib: None,
+        measure: run,
+        print: report::backings,
+    }
+    .main()
+}
+
+fn run(options: &Options) -> Result<Record, Box<dyn Error>> {
+    let mut record = Record::new(&report::BACKINGS);
+    for kind in kinds(&std::env::temp_dir()) {
+        if !options.wants(kind.name) {
+            continue;
         }
-    };
-    println!(
-        "| backing | build + drop | populate, 1 thread | random read of 8 bytes | give back 2 MiB |"
-    );
-    println!("|---|--:|--:|--:|--:|");
-    let folder = std::env::temp_dir();
-    for kind in kinds(&folder) {
-        match measure(&kind, rounds) {
-            Ok(costs) => println!(
-                "| {} | {:.1} us | {:.1} GiB/s | {:.1} ns | {:.0} us |",
-                kind.name,
-                costs.build_us,
-                costs.populate_gib_per_s,
-                costs.read_ns,
-                costs.discard_us
-            ),
+        eprintln!("{}", kind.name);
+        match measure(&kind, options.round_count) {
+            Ok(costs) => {
+                let figures = [
+                    costs.build_us,
+                    costs.populate_gib_per_s,
+                    costs.read_ns,
+                    costs.discard_us,
+                ];
+                let figures = figures.map(|figure| number(Some(figure)));
+                record.push([kind.name.to_owned()].into_iter().chain(figures));
+            }
             Err(error) => eprintln!("{}: left out: {}", kind.name, with_causes(&*error)),
         }
     }
-    ExitCode::SUCCESS
+    Ok(record)
 }
 
 fn kinds(folder: &Path) -> Vec<Kind> {
@@ -133,7 +140,7 @@ fn kinds(folder: &Path) -> Vec<Kind> {
     ]
 }
 
-fn measure(kind: &Kind, rounds: u32) -> Result<Costs, Box<dyn Error>> {
+fn measure(kind: &Kind, rounds: usize) -> Result<Costs, Box<dyn Error>> {
     let (mut builds, mut populates, mut reads, mut discards) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
         let small = SMALL.max(kind.granule);

@@ -3,14 +3,16 @@
 
 use std::process::ExitCode;
 
-use guest_memory_benches::command_line::Program;
+use guest_memory_benches::command_line::{Program, of_cases};
 use guest_memory_benches::{cases, report};
 
 fn main() -> ExitCode {
     Program {
         name: "compare",
-        cases: cases::run,
-        print: report::print_ratios,
+        round_count: 41,
+        size_mib: None,
+        measure: |options| Ok(of_cases(options, cases::run)),
+        print: report::ratios,
     }
     .main()
 }

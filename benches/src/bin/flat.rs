@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Runs flat memory and an ordinary memory of the same regions in turn, by the number of regions, and prints a table.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use guest_memory::bitmap::AtomicBitmap;
-use guest_memory_benches::command_line::Program;
+use guest_memory_benches::command_line::{Program, of_cases};
 use guest_memory_benches::flat_memory::{Both, both, read_obj, read_slice, write_obj};
-use guest_memory_benches::measure::{Limit, Row, Runner};
-use guest_memory_benches::places;
+use guest_memory_benches::measure::{Limit, Runner};
+use guest_memory_benches::{places, report};
 
 /// Bytes of a region.
 const LEN: usize = 4096;
@@ -29,8 +28,10 @@ const ORDINARY: &str = "ordinary memory";
 fn main() -> ExitCode {
     Program {
         name: "flat",
-        cases,
-        print,
+        round_count: 41,
+        size_mib: None,
+        measure: |options| Ok(of_cases(options, cases)),
+        print: report::flat,
     }
     .main()
 }
@@ -83,24 +84,4 @@ fn seams(runner: &mut Runner) {
 fn ranges(region_count: u64, stride: u64) -> Vec<(u64, usize)> {
     let starts = (0..region_count).map(|number| number * stride);
     starts.map(|start| (start, LEN)).collect()
-}
-
-/// Prints the table in Markdown.
-fn print(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "| case | flat ns | ordinary ns | ordinary / flat |\n|---|--:|--:|--:|"
-    )?;
-    for row in rows {
-        let (ordinary, ratio) = match row.limit {
-            Some((ordinary, _)) => (ordinary, ordinary / row.ours),
-            None => continue,
-        };
-        writeln!(
-            out,
-            "| {} | {:.2} | {ordinary:.2} | {ratio:.2} |",
-            row.case, row.ours
-        )?;
-    }
-    Ok(())
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a harvest costs, by the size of the log and by what is dirty: a table and a plot in Markdown.
-//!
-//! `harvests [ROUNDS]` takes the median of so many harvests of each log, 15 if it is not said.
 
+use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use guest_memory::bitmap::{AtomicBitmap as OurBitmap, DirtyPages};
+use guest_memory_benches::command_line::{Options, Program};
 use guest_memory_benches::harvest::{mark_ours, mark_theirs, take, take_theirs};
-use guest_memory_benches::plot::{Line, Plot};
+use guest_memory_benches::record::Record;
+use guest_memory_benches::report::HARVESTS;
 use guest_memory_benches::statistics::median;
 use guest_memory_benches::{ours, places, theirs};
 
@@ -30,31 +31,33 @@ const SHARES: [Dirty; 4] = [
 ];
 
 fn main() -> ExitCode {
-    let rounds = match std::env::args().nth(1).map(|text| text.parse()) {
-        None => 15,
-        Some(Ok(rounds)) if rounds > 0 => rounds,
-        Some(_) => {
-            eprintln!("usage: harvests [ROUNDS]");
-            return ExitCode::from(2);
-        }
-    };
-    let mut lines = Vec::new();
-    for gib in SIZES_GIB {
-        for share in SHARES {
-            eprintln!("{gib} GiB, {} dirty", share.name());
-            lines.push(measure(gib, share, rounds));
-        }
+    Program {
+        name: "harvests",
+        round_count: 15,
+        size_mib: None,
+        measure: run,
+        print: |record| HARVESTS.table_and_plot(record),
     }
-    let plot = Plot {
-        head: "log, dirty",
-        origin: 10.0,
-        decade: 7,
-    };
-    print!("{}", plot.markdown(&lines));
-    ExitCode::SUCCESS
+    .main()
 }
 
-fn measure(gib: usize, share: Dirty, rounds: u64) -> Line {
+fn run(options: &Options) -> Result<Record, Box<dyn Error>> {
+    let mut record = HARVESTS.record();
+    for gib in SIZES_GIB {
+        for share in SHARES {
+            let name = format!("{gib} GiB, {}", share.name());
+            if options.wants(&name) {
+                eprintln!("{name}");
+                let (ours, theirs) = measure(gib, share, options.round_count);
+                HARVESTS.push(&mut record, &[gib.to_string(), share.name()], ours, theirs);
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// Returns the medians of both sides, in nanoseconds.
+fn measure(gib: usize, share: Dirty, rounds: usize) -> (f64, f64) {
     let log_len = gib << 30;
     let dirty = share.places(log_len as u64);
     let ours_log = ours::dirty::bitmap(log_len);
@@ -76,11 +79,7 @@ fn measure(gib: usize, share: Dirty, rounds: u64) -> Line {
             theirs.push(other.nanoseconds_each());
         }
     }
-    Line {
-        name: format!("{gib} GiB, {}", share.name()),
-        ours: median(&ours),
-        theirs: median(&theirs),
-    }
+    (median(&ours), median(&theirs))
 }
 
 /// The dirty pages; `None` for all.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What populating memory costs, by its source and by the number of threads: a table in Markdown, and a CSV file.
+//! What populating memory costs, by its source and by the number of threads: a table in Markdown.
 //!
-//! `prefault [MIB [ROUNDS [CSV]]]` takes the median of so many rounds, 5 if it is not said, of so much memory, 4096 MiB if it
-//! is not said, and writes the same to the file CSV. A round has each case once, so that what disturbs the
-//! machine for a while disturbs all. Huge pages are added to the system's pool for the time, which takes root.
+//! A round has each case once, so that what disturbs the machine for a while disturbs all. Huge pages are added to the
+//! system's pool for the time, which takes root.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use guest_memory::mmap::{HugePageSize, MmapRegion, MmapRegionBuilder, Prefault};
+use guest_memory_benches::command_line::{Options, Program};
+use guest_memory_benches::record::{Record, number};
+use guest_memory_benches::report;
 use guest_memory_benches::statistics::median;
 
-const USAGE: &str = "usage: prefault [MIB [ROUNDS [CSV]]]";
 const MIB: usize = 1 << 20;
 const THREADS: [usize; 2] = [1, 2];
 
@@ -33,29 +35,24 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(2)
-        }
+    Program {
+        name: "prefault",
+        round_count: 5,
+        size_mib: Some(4096),
+        measure: run,
+        print: report::prefault,
     }
+    .main()
 }
 
-fn run() -> Result<(), String> {
-    let mut arguments = std::env::args().skip(1);
-    let mut number = |default: usize| match arguments.next().map(|text| text.parse()) {
-        None => Ok(default),
-        Some(Ok(number)) if number > 0 => Ok(number),
-        Some(_) => Err(USAGE.to_owned()),
-    };
-    let (mib, rounds) = (number(4096)?, number(5)?);
-    let csv = arguments.next();
+fn run(options: &Options) -> Result<Record, Box<dyn Error>> {
+    let rounds = options.round_count;
     let huge_page = HugePageSize::TwoMiB.size_bytes();
-    let size = mib
+    let size = options
+        .size_mib
         .checked_mul(MIB)
         .and_then(|size| size.checked_next_multiple_of(huge_page))
-        .ok_or(USAGE)?;
+        .ok_or("so much memory has no number")?;
 
     let mut sources = vec![Source::Anonymous, Source::MemoryFile];
     let pool = Pool::with(size / huge_page);
@@ -63,6 +60,7 @@ fn run() -> Result<(), String> {
         Ok(_) => sources.push(Source::HugePages),
         Err(error) => eprintln!("skipped: huge pages: {error}"),
     }
+    sources.retain(|source| options.wants(source.name()));
     let mut rows: Vec<_> = sources.into_iter().map(Row::new).collect();
     // The first round warms up.
     for round in 0..=rounds {
@@ -76,12 +74,11 @@ fn run() -> Result<(), String> {
             }
         }
     }
-    print!("{}", markdown(&rows, size));
-    if let Some(path) = csv {
-        fs::write(&path, comma_separated(&rows, size))
-            .map_err(|error| format!("{path}: {error}"))?;
+    let mut record = Record::new(&report::PREFAULT);
+    for row in rows {
+        record.push(row.fields(size));
     }
-    Ok(())
+    Ok(record)
 }
 
 /// Populates new memory and returns how many milliseconds that took.
@@ -124,44 +121,18 @@ impl Row {
         }
     }
 
-    /// Returns the medians with one thread and with two, and how many times faster two are.
-    fn figures(&self) -> (f64, f64, f64) {
+    /// Returns the medians with one thread and with two, and how many times faster two are, in the order of the record.
+    fn fields(&self, size: usize) -> [String; report::PREFAULT.len()] {
         let [one, two] = self.rounds.each_ref().map(|times| median(times));
-        (one, two, one / two)
+        [
+            self.source.name().to_owned(),
+            (size / MIB).to_string(),
+            self.rounds[0].len().to_string(),
+            number(Some(one)),
+            number(Some(two)),
+            number(Some(one / two)),
+        ]
     }
-}
-
-fn markdown(rows: &[Row], size: usize) -> String {
-    let mut text = format!(
-        "| {} MiB of | 1 thread, ms | 2 threads, ms | ratio | 1 thread, GiB/s | 2 threads, GiB/s |\n\
-         |---|---:|---:|---:|---:|---:|\n",
-        size / MIB
-    );
-    for row in rows {
-        let (one, two, ratio) = row.figures();
-        let speed = |time: f64| size as f64 / (1u64 << 30) as f64 / (time / 1e3);
-        text += &format!(
-            "| {} | {one:.1} | {two:.1} | {ratio:.2} | {:.2} | {:.2} |\n",
-            row.source.name(),
-            speed(one),
-            speed(two),
-        );
-    }
-    text
-}
-
-fn comma_separated(rows: &[Row], size: usize) -> String {
-    let mut text = "source,mib,rounds,one_thread_ms,two_threads_ms,ratio\n".to_owned();
-    for row in rows {
-        let (one, two, ratio) = row.figures();
-        text += &format!(
-            "\"{}\",{},{},{one:.3},{two:.3},{ratio:.3}\n",
-            row.source.name(),
-            size / MIB,
-            row.rounds[0].len(),
-        );
-    }
-    text
 }
 
 /// Pages added to the system's pool of 2 MiB pages, and taken away again.

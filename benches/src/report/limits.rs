@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The table of limits: this library against the same work by hand.
 
-use std::io::{self, Write};
+use super::{cases, figure, ratio, table};
+use crate::record::Record;
 
-use super::{figure, ratio};
-use crate::measure::Row;
-
-/// Prints the table in Markdown; *of limit* is this library's speed as a fraction of the limit's.
+/// Makes the table; *of limit* is this library's speed as a fraction of the limit's.
 ///
 /// # Errors
 ///
-/// What writing says.
-pub fn print_limits(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "| {:<36} | {:>10} | {:>10} | {:>10} | {:>8} | {:<20} |",
-        "case", "ours ns", "limit ns", "over limit", "of limit", "limit is"
-    )?;
-    writeln!(out, "|---|--:|--:|--:|--:|---|")?;
-    for row in rows {
-        let (limit, what) = row.limit.unzip();
-        writeln!(
-            out,
-            "| {:<36} | {:>10} | {:>10} | {:>10} | {:>8} | {:<20} |",
-            row.case,
-            figure(Some(row.ours)),
-            figure(limit),
-            figure(row.over_limit()),
-            ratio(row.limit_ratio()),
-            what.unwrap_or_default(),
-        )?;
-    }
-    Ok(())
+/// What the record lacks.
+pub fn limits(record: &Record) -> Result<String, String> {
+    let rows: Vec<_> = cases(record)?
+        .into_iter()
+        .map(|case| {
+            let of_limit = ratio(case.limit_ratio());
+            [
+                case.name,
+                figure(Some(case.ours)),
+                figure(case.limit),
+                figure(case.over_limit),
+                of_limit,
+                case.limit_is,
+            ]
+        })
+        .collect();
+    Ok(table(
+        [
+            "case",
+            ">ours ns",
+            ">limit ns",
+            ">over limit",
+            ">of limit",
+            "limit is",
+        ],
+        &rows,
+    ))
 }

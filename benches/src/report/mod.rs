@@ -1,44 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The tables and the CSV file.
+//! The tables, each of a record: of what a program has just measured, and of what was kept.
 
+mod cases;
+mod flat;
+mod growth;
 mod limits;
 mod ratios;
+mod system;
+mod table;
 
 use std::fmt;
-use std::io::{self, Write};
 
-pub use limits::print_limits;
-pub use ratios::print_ratios;
-
-use crate::measure::Row;
-
-/// Writes the rows as comma-separated values, one line a case; a side that is missing leaves its fields empty.
-///
-/// # Errors
-///
-/// What writing says.
-pub fn write_csv(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "case,ours_ns,vm_memory_ns,ratio,limit_ns,over_limit_ns,limit_is"
-    )?;
-    for row in rows {
-        let number = |value: Option<f64>| value.map_or_else(String::new, |it| format!("{it:.3}"));
-        let (limit, what) = row.limit.unzip();
-        writeln!(
-            out,
-            "\"{}\",{:.3},{},{},{},{},\"{}\"",
-            row.case,
-            row.ours,
-            number(row.theirs),
-            number(row.ratio()),
-            number(limit),
-            number(row.over_limit()),
-            what.unwrap_or_default(),
-        )?;
-    }
-    Ok(())
-}
+pub use cases::{Case, cases, record};
+pub use flat::flat;
+pub use growth::{Growth, HARVESTS, LOOKUPS};
+pub use limits::limits;
+pub use ratios::ratios;
+pub use system::{BACKINGS, PREFAULT, backings, prefault, speed};
+pub(crate) use table::table;
 
 /// A time with as many digits as say something.
 struct Figure(f64);
@@ -68,29 +47,26 @@ fn ratio(value: Option<f64>) -> String {
 mod tests {
     use super::*;
 
-    fn rows() -> Vec<Row> {
+    use crate::measure::Row;
+    use crate::record::Record;
+
+    fn measured() -> Record {
         let row = |case: &str, ours, theirs, limit| Row {
             case: case.to_owned(),
             ours,
             theirs,
             limit,
         };
-        vec![
+        record(&[
             row("fast", 2.0, Some(16.0), Some((1.5, "by hand"))),
             row("slow", 4.0, Some(2.0), None),
             row("alone", 2.5, None, Some((2.0, "by hand"))),
-        ]
-    }
-
-    fn printed(print: fn(&[Row], &mut dyn Write) -> io::Result<()>) -> String {
-        let mut out = Vec::new();
-        print(&rows(), &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        ])
     }
 
     #[test]
     fn the_table_ends_with_mean_and_worst_case_of_those_that_have_a_ratio() {
-        let text = printed(print_ratios);
+        let text = ratios(&measured()).unwrap();
         assert!(text.contains(
             "2 cases. Geometric mean of the ratios: 2.00. Worst case: 0.50 (slow). Slower than vm-memory: 1."
         ));
@@ -98,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_table_of_limits_says_what_is_over_and_which_fraction_is_reached() {
-        let text = printed(print_limits);
+        let text = limits(&measured()).unwrap();
         let alone: Vec<_> = text
             .lines()
             .find(|line| line.starts_with("| alone"))
@@ -114,13 +90,59 @@ mod tests {
 
     #[test]
     fn csv_lines_have_all_fields_with_and_without_each_side() {
-        let text = printed(write_csv);
+        let text = measured().to_string();
         assert!(
-            text.lines().all(|line| line.split(',').count() == 7),
+            text.lines().all(|line| line.split(',').count() == 8),
             "{text}"
         );
-        assert!(text.contains("\"fast\",2.000,16.000,8.000,1.500,0.500,\"by hand\"\n"));
-        assert!(text.contains("\"slow\",4.000,2.000,0.500,,,\"\"\n"));
-        assert!(text.contains("\"alone\",2.500,,,2.000,0.500,\"by hand\"\n"));
+        assert!(text.contains("1,fast,2.000,16.000,8.000,1.500,0.500,\"by hand\"\n"));
+        assert!(text.contains("1,slow,4.000,2.000,0.500,,,\n"));
+        assert!(text.contains("1,alone,2.500,,,2.000,0.500,\"by hand\"\n"));
+    }
+
+    #[test]
+    fn a_table_of_several_runs_has_the_medians_of_times_and_of_ratios() {
+        let text = "run,case,ours_ns,vm_memory_ns,ratio,limit_ns,over_limit_ns,limit_is\n\
+                    1,a,1,9,9,0.5,0.5,memcpy\n2,a,2,8,4,0.5,1.5,memcpy\n3,a,4,20,5,0.75,3.25,memcpy\n";
+        let text = ratios(&Record::parse(text).unwrap()).unwrap();
+        assert_eq!(
+            text.lines().nth(2),
+            Some("| a    |    2.00 |         9.00 |  5.00 |     0.50 |       1.50 | memcpy   |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn growth_and_the_work_of_the_system_have_units() {
+        let mut harvests = HARVESTS.record();
+        HARVESTS.push(
+            &mut harvests,
+            &["64".to_owned(), "1 %".to_owned()],
+            1500.0,
+            3000.0,
+        );
+        let text = HARVESTS.table(&harvests).unwrap();
+        assert!(
+            text.contains("| 64 GiB, 1 % | 1.50 µs |   3.00 µs |   2.0 |\n"),
+            "{text}"
+        );
+
+        let mut populated = Record::new(&PREFAULT);
+        populated.push(["memfd", "4096", "5", "2000.0", "1000.0", "2.0"].map(str::to_owned));
+        let text = prefault(&populated).unwrap();
+        assert!(
+            text.contains(
+                "| memfd  | 4.00 | 2000 ms, 2.00 GiB/s | 1000 ms, 4.00 GiB/s |  2.00 |\n"
+            ),
+            "{text}"
+        );
+
+        let mut built = Record::new(&BACKINGS);
+        built.push(["memfd", "24.1", "1.7", "335.3", "389.2"].map(str::to_owned));
+        let text = backings(&built).unwrap();
+        assert!(
+            text.contains("| memfd   |      24.1 µs |           1.7 GiB/s |"),
+            "{text}"
+        );
     }
 }

@@ -1,58 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The table of ratios: this library, `vm-memory`, and the limit.
 
-use std::io::{self, Write};
-
-use super::{figure, ratio};
-use crate::measure::Row;
+use super::{Case, cases, figure, ratio, table};
+use crate::record::Record;
 use crate::statistics::geometric_mean;
 
-/// Prints the table in Markdown, with the means below it.
+/// Makes the table, with the means below it.
 ///
 /// # Errors
 ///
-/// What writing says.
-pub fn print_ratios(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "| {:<44} | {:>10} | {:>12} | {:>6} | {:>10} | {:>10} | {:<28} |",
-        "case", "ours ns", "vm-memory ns", "ratio", "limit ns", "over limit", "limit is"
-    )?;
-    writeln!(out, "|---|--:|--:|--:|--:|--:|---|")?;
-    for row in rows {
-        let (limit, what) = row.limit.unzip();
-        writeln!(
-            out,
-            "| {:<44} | {:>10} | {:>12} | {:>6} | {:>10} | {:>10} | {:<28} |",
-            row.case,
-            figure(Some(row.ours)),
-            figure(row.theirs),
-            ratio(row.ratio()),
-            figure(limit),
-            figure(row.over_limit()),
-            what.unwrap_or_default(),
-        )?;
-    }
-    print_summary(rows, out)
+/// What the record lacks.
+pub fn ratios(record: &Record) -> Result<String, String> {
+    let cases = cases(record)?;
+    let below = summary(&cases);
+    let rows: Vec<_> = cases
+        .into_iter()
+        .map(|case| {
+            [
+                case.name,
+                figure(Some(case.ours)),
+                figure(case.theirs),
+                ratio(case.ratio),
+                figure(case.limit),
+                figure(case.over_limit),
+                case.limit_is,
+            ]
+        })
+        .collect();
+    let table = table(
+        [
+            "case",
+            ">ours ns",
+            ">vm-memory ns",
+            ">ratio",
+            ">limit ns",
+            ">over limit",
+            "limit is",
+        ],
+        &rows,
+    );
+    Ok(table + &below)
 }
 
-fn print_summary(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let ratios: Vec<(f64, &str)> = rows
+fn summary(cases: &[Case]) -> String {
+    let ratios: Vec<(f64, &str)> = cases
         .iter()
-        .filter_map(|row| Some((row.ratio()?, row.case.as_str())))
+        .filter_map(|case| Some((case.ratio?, case.name.as_str())))
         .collect();
     let worst = ratios.iter().min_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((worst_ratio, worst_case)) = worst {
-        let alone: Vec<f64> = ratios.iter().map(|&(ratio, _)| ratio).collect();
-        writeln!(out)?;
-        writeln!(
-            out,
-            "{} cases. Geometric mean of the ratios: {:.2}. Worst case: {worst_ratio:.2} ({worst_case}). \
-             Slower than vm-memory: {}.",
-            alone.len(),
-            geometric_mean(&alone),
-            alone.iter().filter(|&&ratio| ratio < 1.0).count(),
-        )?;
-    }
-    Ok(())
+    let Some((worst_ratio, worst_case)) = worst else {
+        return String::new();
+    };
+    let alone: Vec<f64> = ratios.iter().map(|&(ratio, _)| ratio).collect();
+    format!(
+        "\n{} cases. Geometric mean of the ratios: {:.2}. Worst case: {worst_ratio:.2} ({worst_case}). \
+         Slower than vm-memory: {}.\n",
+        alone.len(),
+        geometric_mean(&alone),
+        alone.iter().filter(|&&ratio| ratio < 1.0).count(),
+    )
 }

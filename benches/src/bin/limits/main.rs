@@ -10,7 +10,7 @@ mod window;
 
 use std::process::ExitCode;
 
-use guest_memory_benches::command_line::Program;
+use guest_memory_benches::command_line::{Program, of_cases};
 use guest_memory_benches::measure::Runner;
 use guest_memory_benches::report;
 
@@ -24,8 +24,10 @@ const MEMCPY: &str = "memcpy";
 fn main() -> ExitCode {
     Program {
         name: "limits",
-        cases,
-        print: report::print_limits,
+        round_count: 41,
+        size_mib: None,
+        measure: |options| Ok(of_cases(options, cases)),
+        print: report::limits,
     }
     .main()
 }
