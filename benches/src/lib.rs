@@ -11,7 +11,7 @@
 //!
 //! The binary `compare` runs all cases against `vm-memory` in one program. `limits` is a small program of its own, with
 //! this library and the limits alone. `harvests` and `lookups` show how a cost grows; `flat` is flat memory beside an ordinary one,
-//! `backings` what each backing costs, `prefault` how fast memory is populated. `paths` is smaller still, for
+//! `backings` what each backing costs, `prefault` how fast memory is populated. `report` makes the pages. `paths` is smaller still, for
 //! [`instructions`] to count. The criterion benches take a few of the same workloads.
 
 pub mod bare_mappings;
@@ -31,12 +31,14 @@ pub mod limit;
 pub mod machine;
 pub mod measure;
 pub mod ours;
+pub mod page;
 pub mod pair;
 pub mod places;
 pub mod plot;
 pub mod record;
 pub mod report;
 pub mod statistics;
+pub mod svg;
 pub mod theirs;
 pub mod vectored;
 

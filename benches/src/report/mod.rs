@@ -141,7 +141,7 @@ mod tests {
         built.push(["memfd", "24.1", "1.7", "335.3", "389.2"].map(str::to_owned));
         let text = backings(&built).unwrap();
         assert!(
-            text.contains("| memfd   |      24.1 µs |           1.7 GiB/s |"),
+            text.contains("| memfd   |      24.1 µs |          1.7 GiB/s |"),
             "{text}"
         );
     }
