@@ -14,15 +14,22 @@ pub use count::{Profile, why_not};
 pub use table::Table;
 
 /// What the paths are, as `paths` calls them.
-const CASES: [&str; 8] = [
+const CASES: [&str; 15] = [
     "flat_read_obj_u32",
     "flat_write_obj_u32",
     "read_obj_u32",
     "write_obj_u32",
     "read_obj_descriptor",
     "load_u64",
+    "read_slice_64",
     "write_slice_64",
     "tracked_write_obj_u64",
+    "mark_dirty_page",
+    "window_load_u16",
+    "window_store_u16",
+    "reader_read_obj_u32",
+    "find_region_among_512",
+    "iommu_hit_read_obj_u64",
 ];
 
 /// Builds `paths` by each of the profiles and counts all its cases.
