@@ -11,7 +11,7 @@ pub(super) struct Theme {
     pub(super) file: &'static str,
     /// What it is.
     pub(super) title: &'static str,
-    /// How its cases begin. A case belongs to the first theme that it fits.
+    /// How its cases begin. A case belongs to the theme that has the most of its beginning.
     starts: &'static [&'static str],
     /// What they all have in their names and the plot's title says already.
     pub(super) known: &'static str,
@@ -23,13 +23,6 @@ const BOTH: &[&str] = &["release", "lto"];
 const ONE: &[&str] = &["release"];
 
 pub(super) const THEMES: [Theme; 9] = [
-    Theme {
-        file: "lookup-cases",
-        title: "Lookups among regions",
-        starts: &["find_region", "read_obj u64 among"],
-        known: "",
-        profiles: &[],
-    },
     Theme {
         file: "access",
         title: "Single accesses",
@@ -43,6 +36,13 @@ pub(super) const THEMES: [Theme; 9] = [
         starts: &["read_slice", "write_slice"],
         known: "",
         profiles: BOTH,
+    },
+    Theme {
+        file: "lookup-cases",
+        title: "Lookups among regions",
+        starts: &["find_region", "read_obj u64 among"],
+        known: "",
+        profiles: &[],
     },
     Theme {
         file: "iommu",
@@ -102,14 +102,17 @@ impl Theme {
 }
 
 fn theme_of(case: &Case) -> Result<&'static Theme, String> {
+    let fit = |theme: &Theme| {
+        let fits = theme
+            .starts
+            .iter()
+            .filter(|start| case.name.starts_with(**start));
+        fits.map(|start| start.len()).max().unwrap_or(0)
+    };
     THEMES
         .iter()
-        .find(|theme| {
-            theme
-                .starts
-                .iter()
-                .any(|start| case.name.starts_with(start))
-        })
+        .max_by_key(|theme| fit(theme))
+        .filter(|theme| fit(theme) > 0)
         .ok_or_else(|| format!("{} belongs to no theme", case.name))
 }
 
@@ -186,9 +189,8 @@ mod tests {
             case("read_obj u64", 8.0),
             case("read_obj u64 among 512 regions", 2.0),
         ];
-        let access = THEMES[1].of(&cases).unwrap();
-        assert_eq!(access, [&cases[0]]);
-        assert_eq!(THEMES[0].of(&cases).unwrap(), [&cases[1]]);
+        assert_eq!(THEMES[0].of(&cases).unwrap(), [&cases[0]]);
+        assert_eq!(THEMES[2].of(&cases).unwrap(), [&cases[1]]);
         assert!(THEMES[0].of(&[case("another", 1.0)]).is_err());
     }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Horizontal bars: one row a case, one bar a side.
 
-use super::{Anchor, Caption, FAINT, RULE, Scale, Series, Svg, Text, foot, head, width};
+use super::{
+    Anchor, Caption, FAINT, RULE, Scale, Series, Svg, Text, caption_width, foot, head, width,
+};
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -42,15 +44,17 @@ impl Bars<'_> {
     pub fn svg(&self) -> String {
         let names = self.rows.iter().map(|row| width(&row.name, 12.0));
         let left = names.fold(80.0, f64::max) + 28.0;
-        let row_height = BAR * self.series.len() as f64 + GAP;
         let top = 104.0;
-        let bottom = top + row_height * self.rows.len() as f64;
-        let (all_width, height) = (left + AXIS + RIGHT, bottom + 38.0);
+        let bottom = top + self.rows.iter().map(height_of).sum::<f64>();
+        let all_width = (left + AXIS + RIGHT).max(caption_width(self.caption));
+        let height = bottom + 38.0;
         let mut svg = Svg::new(all_width, height, &self.caption.title, &self.description());
         head(&mut svg, self.caption, self.series, false);
         self.axis(&mut svg, left, top, bottom);
-        for (row, number) in self.rows.iter().zip(0_u32..) {
-            self.row(&mut svg, row, left, top + row_height * f64::from(number));
+        let mut row_top = top;
+        for row in self.rows {
+            self.row(&mut svg, row, left, row_top);
+            row_top += height_of(row);
         }
         foot(&mut svg, self.caption, height);
         svg.finish()
@@ -102,7 +106,7 @@ impl Bars<'_> {
     }
 
     fn row(&self, svg: &mut Svg, row: &Row, left: f64, top: f64) {
-        let middle = top + (GAP + BAR * self.series.len() as f64) / 2.0;
+        let middle = top + height_of(row) / 2.0;
         let name = Text {
             size: 12.0,
             anchor: Anchor::End,
@@ -125,8 +129,57 @@ impl Bars<'_> {
                     look,
                     &(self.figure)(value),
                 );
+                top += BAR;
             }
-            top += BAR;
         }
+    }
+}
+
+fn height_of(row: &Row) -> f64 {
+    BAR * row.values.iter().flatten().count() as f64 + GAP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_end_at_the_axis_and_what_is_missing_has_none() {
+        let caption = Caption {
+            title: "Speed".to_owned(),
+            unit: "time".to_owned(),
+            origin: "a machine".to_owned(),
+        };
+        let series = ["ours", "theirs"].map(|name| Series {
+            name,
+            color: "#123456",
+        });
+        let row = |name: &str, values: [Option<f64>; 2]| Row {
+            name: name.to_owned(),
+            values: values.to_vec(),
+        };
+        let rows = [
+            row("fast", [Some(10.0), None]),
+            row("slow & late", [Some(1e6), Some(f64::NAN)]),
+        ];
+        let svg = Bars {
+            caption: &caption,
+            series: &series,
+            rows: &rows,
+            scale: Scale::Decades { first: 0, last: 2 },
+            mark: |value| format!("{value}"),
+            figure: |value| format!("{value} ns"),
+        }
+        .svg();
+        let widths: Vec<&str> = svg
+            .lines()
+            .filter(|line| line.ends_with("height=\"8.0\" fill=\"#123456\"/>"))
+            .filter_map(|line| line.split("width=\"").nth(1)?.split('"').next())
+            .collect();
+        // Half of the axis, all of it, and nothing.
+        assert_eq!(widths, ["240.0", "480.0", "0.0"], "{svg}");
+        assert!(svg.contains(
+            "fast: ours 10 ns. slow &amp; late: ours 1000000 ns, theirs NaN ns. a machine.</desc>"
+        ));
     }
 }

@@ -37,7 +37,7 @@ const RULE: &str = "#ddd";
 const PAPER: &str = "#fff";
 
 /// Pixels of a letter's width, on the average, for each of its size.
-const LETTER: f64 = 0.56;
+const LETTER: f64 = 0.6;
 
 /// Pixels that a text takes.
 fn width(text: &str, size: f64) -> f64 {
@@ -68,6 +68,11 @@ fn head(svg: &mut Svg, caption: &Caption, series: &[Series], dashes: bool) -> f6
         left += 30.0 + width(series.name, 13.0) + 24.0;
     }
     82.0
+}
+
+/// Pixels that the caption takes.
+fn caption_width(caption: &Caption) -> f64 {
+    32.0 + width(&caption.origin, 11.0).max(width(&caption.unit, 12.0))
 }
 
 /// Writes where and when a plot was measured below it.
