@@ -35,7 +35,11 @@ pub(super) fn all(records: &Records) -> Result<Vec<(String, String)>, String> {
             let rows = rows(&cases, theme.known, |case| {
                 vec![Some(case.ours), case.theirs, case.limit]
             });
-            let series = [OURS, THEIRS, LIMIT];
+            let limit = Series {
+                name: theme.limit,
+                ..LIMIT
+            };
+            let series = [OURS, THEIRS, limit];
             let text = bars(&record, theme.title, &series, &rows)?;
             plots.push((format!("{}-{profile}.svg", theme.file), text));
         }

@@ -15,6 +15,8 @@ pub(super) struct Theme {
     starts: &'static [&'static str],
     /// What they all have in their names and the plot's title says already.
     pub(super) known: &'static str,
+    /// What its limits are, if it has some.
+    pub(super) limit: &'static str,
     /// Which profiles are plotted.
     pub(super) profiles: &'static [&'static str],
 }
@@ -28,6 +30,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Single accesses",
         starts: &["read_obj", "write_obj", "load", "store"],
         known: "",
+        limit: "limit: a volatile access",
         profiles: BOTH,
     },
     Theme {
@@ -35,6 +38,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Slices",
         starts: &["read_slice", "write_slice"],
         known: "",
+        limit: "limit: memcpy",
         profiles: BOTH,
     },
     Theme {
@@ -42,6 +46,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Lookups among regions",
         starts: &["find_region", "read_obj u64 among"],
         known: "",
+        limit: "",
         profiles: &[],
     },
     Theme {
@@ -49,6 +54,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Behind an IOMMU with 1,000 mappings",
         starts: &["IOTLB"],
         known: "IOTLB hit, 1,000 mappings: ",
+        limit: "limit: this library without it",
         profiles: ONE,
     },
     Theme {
@@ -56,6 +62,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Tracked writes",
         starts: &["tracked"],
         known: "tracked ",
+        limit: "limit: untracked",
         profiles: BOTH,
     },
     Theme {
@@ -63,6 +70,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Dirty logs: marks and harvests",
         starts: &["mark", "get_and_reset", "harvest"],
         known: "",
+        limit: "limit: plain words",
         profiles: ONE,
     },
     Theme {
@@ -70,6 +78,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Reads from a file",
         starts: &["64"],
         known: "",
+        limit: "limit: one preadv",
         profiles: ONE,
     },
     Theme {
@@ -77,6 +86,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Maps that change",
         starts: &["GuestMemoryAtomic", "reader", "window"],
         known: "",
+        limit: "limit: a map that stays",
         profiles: ONE,
     },
     Theme {
@@ -84,6 +94,7 @@ pub(super) const THEMES: [Theme; 9] = [
         title: "Guests and regions that come and go",
         starts: &["build", "drop", "plug"],
         known: "",
+        limit: "limit: the system call",
         profiles: ONE,
     },
 ];
