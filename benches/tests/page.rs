@@ -70,13 +70,13 @@ fn elements(text: &str) -> Vec<&str> {
 /// Returns the places and sizes in a plot.
 fn numbers(text: &str) -> Vec<(&str, f64)> {
     let names = [
-        "x=\"",
-        "y=\"",
-        "width=\"",
-        "height=\"",
-        "cx=\"",
-        "cy=\"",
-        "r=\"",
+        " x=\"",
+        " y=\"",
+        " width=\"",
+        " height=\"",
+        " cx=\"",
+        " cy=\"",
+        " r=\"",
     ];
     let of = |name: &'static str| {
         text.match_indices(name).map(move |(at, _)| {

@@ -62,8 +62,7 @@ impl Scale {
             }
             Self::Even { step, count } => value / (step * f64::from(count)),
         };
-        // Not a number becomes 0 as well.
-        at.max(0.0).min(1.0)
+        if at.is_nan() { 0.0 } else { at.clamp(0.0, 1.0) }
     }
 
     /// Returns the values at which something is written.
