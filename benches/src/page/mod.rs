@@ -54,8 +54,17 @@ pub fn stale(root: &Path) -> Result<Vec<String>, String> {
     let mut stale = Vec::new();
     let mut pages = String::new();
     for (path, text) in &files {
-        if fs::read_to_string(root.join(path)).ok().as_ref() != Some(text) {
-            stale.push(format!("{} is not what the records give", path.display()));
+        let found = fs::read_to_string(root.join(path)).unwrap_or_default();
+        if found != *text {
+            let line = 1 + found
+                .lines()
+                .zip(text.lines())
+                .take_while(|(a, b)| a == b)
+                .count();
+            stale.push(format!(
+                "{}, line {line}: not what the records give",
+                path.display()
+            ));
         }
         if !path.starts_with(PLOTS) {
             pages += text;
