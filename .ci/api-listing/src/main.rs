@@ -7,7 +7,9 @@ use std::error::Error;
 const LEFT_OUT: [&str; 4] = ["Freeze", "Unpin", "UnsafeUnpin", "UnwindSafe"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args_os().nth(1).ok_or("usage: api-listing FILE")?;
+    let path = std::env::args_os()
+        .nth(1)
+        .ok_or("usage: api-listing FILE")?;
     let api = public_api::Builder::from_rustdoc_json(path)
         .omit_blanket_impls(true)
         .omit_auto_derived_impls(true)
