@@ -2,9 +2,9 @@
 //! Policies as the kernel has them after they were applied.
 #![expect(unsafe_code, reason = "forks, and limits a child process")]
 
-mod child;
 mod forks;
 mod lock_limit;
+mod rerun;
 #[cfg(feature = "serde")]
 mod serialised;
 mod smaps;
@@ -210,10 +210,10 @@ fn a_process_without_transparent_huge_pages_is_told_so() {
             _ => Err(io::Error::last_os_error()),
         }
     };
-    if child::task().is_none() {
-        let name = "a_process_without_transparent_huge_pages_is_told_so";
+    if rerun::task().is_none() {
+        let name = "policy::tests::a_process_without_transparent_huge_pages_is_told_so";
         // SAFETY: `disable` makes one system call.
-        return unsafe { child::run(name, "ask for huge pages", disable) };
+        return unsafe { rerun::run(name, "ask for huge pages", disable) };
     }
     let region = anonymous(8 * MIB);
     touch(&region);

@@ -26,6 +26,7 @@ mod prefault;
 mod protection;
 mod refusals;
 mod region;
+#[path = "../../src/policy/tests/rerun.rs"]
 mod rerun;
 mod residency;
 mod seed;

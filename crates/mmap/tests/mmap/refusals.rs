@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What cannot be built is refused with a message that names what is wrong and what would be valid.
-#![expect(unsafe_code, reason = "limits a process")]
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use guest_memory_core::FileOffset;
@@ -16,9 +14,6 @@ use guest_memory_mmap::{
 use crate::files::{BIG_PAGE, errno, file_offset};
 use crate::pool::{TWO_MIB, Turn, pool_or_skip};
 use crate::rerun;
-
-/// Lets a process lock without limit, from `linux/capability.h`.
-const CAP_IPC_LOCK: libc::c_ulong = 14;
 
 fn of(size: usize) -> MmapRegionBuilder {
     MmapRegionBuilder::new(size)
@@ -207,25 +202,8 @@ fn a_lock_that_is_not_permitted_is_named_with_the_limit() {
         return locks_are_refused();
     }
     let name = "refusals::a_lock_that_is_not_permitted_is_named_with_the_limit";
-    let turn = &Turn::wait().unwrap();
-    // SAFETY: `limit_locks` makes two system calls.
-    unsafe { rerun::run(turn, name, "lock", limit_locks) };
-}
-
-/// Sets a limit of 64 KiB, and drops the right to ignore it from what the program to come can have.
-fn limit_locks() -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: 64 << 10,
-        rlim_max: 64 << 10,
-    };
-    // SAFETY: reads the structure.
-    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // Who may not drop it has not got it: the result does not matter.
-    // SAFETY: takes integers.
-    unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK) };
-    Ok(())
+    let _turn = Turn::wait().unwrap();
+    rerun::run_with_lock_limit(name, "lock", 64 << 10);
 }
 
 /// What the process with the limit does.

@@ -3,35 +3,15 @@
 
 use super::*;
 
-/// Lets a process lock without limit, from `linux/capability.h`.
-const CAP_IPC_LOCK: libc::c_ulong = 14;
-
 #[test]
 fn a_lock_past_the_limit_is_refused_with_the_limit() {
-    if let Some(limit) = child::task() {
+    if let Some(limit) = rerun::task() {
         return locks_up_to(limit.parse().unwrap());
     }
     for limit in [0, 64 << 10] {
-        let name = "lock_limit::a_lock_past_the_limit_is_refused_with_the_limit";
-        // SAFETY: `limit_locks` makes two system calls.
-        unsafe { child::run(name, &limit.to_string(), move || limit_locks(limit)) };
+        let name = "policy::tests::lock_limit::a_lock_past_the_limit_is_refused_with_the_limit";
+        rerun::run_with_lock_limit(name, &limit.to_string(), limit);
     }
-}
-
-/// Sets the limit, and drops the right to ignore it from what the program to come can have.
-fn limit_locks(limit_bytes: libc::rlim_t) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: limit_bytes,
-        rlim_max: limit_bytes,
-    };
-    // SAFETY: reads the structure.
-    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // Who may not drop it has not got it: the result does not matter.
-    // SAFETY: takes integers.
-    unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK) };
-    Ok(())
 }
 
 /// What the process with the limit does.
