@@ -6,6 +6,7 @@ use guest_memory_bitmap::{Bitmap, NewBitmap};
 use guest_memory_core::FileOffset;
 
 use crate::backing::{Prepared, anonymous, external, file, hugetlb, memfd};
+use crate::bitmap_choice::BitmapChoice;
 use crate::error::MmapRegionError;
 use crate::mapping::{Mapping, check_size};
 use crate::placement::Placement;
@@ -64,14 +65,6 @@ struct Source {
 struct RawPointer {
     start: *mut u8,
     is_owned: bool,
-}
-
-/// Where the bitmap comes from.
-#[derive(Debug)]
-enum BitmapChoice<B> {
-    Given(B),
-    /// Made once the memory is mapped: a size that cannot be mapped must not cost a bitmap.
-    OfSize(fn(usize) -> B),
 }
 
 impl<B: NewBitmap> MmapRegionBuilder<B> {
@@ -303,9 +296,18 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
         map: impl FnOnce(&Prepared, usize, i32) -> Result<Mapping, E>,
     ) -> Result<MmapRegion<B>, E> {
         let policies = self.policies.take();
+        let is_handed_over = self
+            .source
+            .raw_pointer
+            .is_some_and(|pointer| pointer.is_owned);
         let mut region = self.map(map)?;
         if let Some(policies) = policies {
             region.apply(&policies).map_err(MmapRegionError::from)?;
+        }
+        // Last, since the memory stays the caller's if anything before fails.
+        if is_handed_over {
+            // SAFETY: `with_owned_mmap_pointer` got the promise that nobody else unmaps or replaces the memory from now on.
+            unsafe { region.mapping.take_over() };
         }
         Ok(region)
     }
@@ -317,22 +319,22 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
         check_size(self.size)?;
         self.source.check(self.flags)?;
         let prot = self.properties.prot;
-        let (mapping, prepared, bitmap) = match self.source.raw_pointer {
+        let (mapping, prepared) = match self.source.raw_pointer {
             Some(pointer) => {
-                // First, since the memory stays the caller's if this fails.
-                let bitmap = self.bitmap.make(self.size)?;
                 let prepared = external::describe(self.flags.unwrap_or(0))?;
                 // SAFETY: `with_raw_mmap_pointer` or the other got the promise for this size and protection.
-                let mapping =
-                    unsafe { external::adopt(pointer.start, self.size, pointer.is_owned) }?;
-                (mapping, prepared, bitmap)
+                let mapping = unsafe { external::adopt(pointer.start, self.size) }?;
+                (mapping, prepared)
             }
             None => {
                 let prepared = self.source.prepare(self.size, self.flags, prot)?;
                 let mapping = map(&prepared, self.size, prot)?;
-                (mapping, prepared, self.bitmap.make(self.size)?)
+                (mapping, prepared)
             }
         };
+        let size = self.size;
+        let too_short = |tracked| MmapRegionError::BitmapTooShort { tracked, size };
+        let bitmap = self.bitmap.make(size).map_err(too_short)?;
         // SAFETY: memory mapped above has this protection, is zeroed or a file's, and is new, so that no
         // reference covers it; for memory of somebody else the caller promised the same.
         Ok(unsafe { MmapRegion::from_parts(mapping, prepared, self.properties, bitmap) })
@@ -366,22 +368,6 @@ impl<B> MmapRegionBuilder<B> {
             properties: self.properties,
             policies: self.policies,
             bitmap: BitmapChoice::Given(bitmap),
-        }
-    }
-}
-
-impl<B: Bitmap> BitmapChoice<B> {
-    /// Returns the bitmap, which can record all writes to `size` bytes.
-    fn make(self, size: usize) -> Result<B, MmapRegionError> {
-        let bitmap = match self {
-            Self::Given(bitmap) => bitmap,
-            Self::OfSize(with_len) => with_len(size),
-        };
-        match bitmap.tracked_bytes() {
-            Some(tracked) if tracked < size => {
-                Err(MmapRegionError::BitmapTooShort { tracked, size })
-            }
-            _ => Ok(bitmap),
         }
     }
 }

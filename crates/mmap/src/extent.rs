@@ -15,8 +15,8 @@ use crate::{Protection, Sharing};
 ///
 /// # Invariants
 ///
-/// `[start, start + len_bytes)` is mapped for `'a`, and memory management of it (advice, population, freeing pages) is up
-/// to this crate: it is a region's memory.
+/// `[start, start + len_bytes)` is mapped for `'a`, does not wrap nor exceed `isize::MAX` bytes, and memory management of it
+/// (advice, population, freeing pages) is up to this crate: it is a region's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent<'a> {
     start: NonNull<u8>,
@@ -27,8 +27,10 @@ pub(crate) struct Extent<'a> {
 /// What is behind a mapped range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Details<'a> {
-    /// Size of the pages that the kernel maps it by, in bytes: a huge page's for hugetlb.
+    /// Size of the pages that the kernel maps it by, in bytes: a huge page's for hugetlb, a device's own.
     pub(crate) page_size: usize,
+    /// Whether it surely consists of huge pages of the system's pool.
+    pub(crate) is_hugetlb: bool,
     /// Whether others see what is written.
     pub(crate) sharing: Sharing,
     /// What this process may do with it.
@@ -94,7 +96,7 @@ impl<'a> Extent<'a> {
             None => None,
         };
         Some(Self {
-            // SAFETY: `offset` is within the range, as just checked, which is one mapping that does not wrap.
+            // SAFETY: `offset` is at most the length, as just checked, and by the invariant that much can be added.
             start: unsafe { self.start.add(offset) },
             len_bytes,
             details: Details {

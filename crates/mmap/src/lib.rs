@@ -80,6 +80,7 @@
 )]
 
 mod backing;
+mod bitmap_choice;
 mod builder;
 mod bytes_text;
 mod discard;
@@ -89,8 +90,10 @@ mod flat;
 mod guest_builder;
 mod guest_memory;
 mod guest_region;
+mod interrupted;
 mod mapping;
 mod memory_table;
+mod number_list;
 mod placement;
 mod policy;
 mod prefault;

@@ -99,34 +99,38 @@ impl Mapping {
         })
     }
 
-    /// Takes memory that somebody else mapped; it is unmapped on drop if `is_owned`.
+    /// Uses memory that somebody else mapped, and leaves it mapped when it is dropped.
     ///
     /// # Safety
     ///
-    /// `[start, start + size)` must stay mapped, with the same protection, until the mapping is dropped. If `is_owned`,
-    /// nobody else may unmap or replace any of it, then or later.
+    /// `[start, start + size)` must stay mapped, with the protection that its region knows, until the mapping is dropped.
     pub(crate) unsafe fn external(
         start: NonNull<u8>,
         size: usize,
-        is_owned: bool,
     ) -> Result<Self, MmapRegionError> {
         check_size(size)?;
         if start.as_ptr().addr().checked_add(size).is_none() {
             return Err(MmapRegionError::InvalidPointer);
         }
-        let keeper = if is_owned {
-            Keeper::Own {
-                // SAFETY: mapped and left to us, as the caller vouches; it does not wrap, as just checked.
-                _reservation: unsafe { Reservation::adopt(start, size) },
-            }
-        } else {
-            Keeper::Stranger
-        };
         Ok(Self {
             start,
             len_bytes: size,
-            keeper,
+            keeper: Keeper::Stranger,
         })
+    }
+
+    /// Takes over memory that somebody else mapped: from now on it is unmapped on drop.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else may unmap or replace any of it, from now on. It must be memory of [`external`](Self::external).
+    pub(crate) unsafe fn take_over(&mut self) {
+        // SAFETY: mapped by this type's invariant 1, which by invariant 2 neither wraps nor exceeds `isize::MAX`; left to us
+        // alone, as the caller vouches.
+        let reservation = unsafe { Reservation::adopt(self.start, self.len_bytes) };
+        self.keeper = Keeper::Own {
+            _reservation: reservation,
+        };
     }
 
     /// Returns the address of the first byte.
@@ -166,9 +170,10 @@ impl Mapping {
         {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        // SAFETY: `offset` lies in the mapping, which does not wrap.
+        // SAFETY: `offset` is at most the length, as just checked, and by invariant 2 that much can be added.
         let start = unsafe { self.start.add(offset) };
-        // SAFETY: the range is part of a mapping that is ours to manage; the caller vouches for those who use it.
+        // SAFETY: the range is part of a mapping that is ours to manage, or that its owner let a region manage; the caller
+        // vouches for those who use it.
         unsafe { sys::mprotect(start, len_bytes, protection.prot()) }
     }
 }

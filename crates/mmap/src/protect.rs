@@ -58,10 +58,7 @@ pub enum ProtectError {
 impl<B: Bitmap> MmapRegion<B> {
     /// Returns what may be done with all of `[offset, offset + length)`; nothing with what is not in the region.
     pub fn protection(&self, offset: usize, length: usize) -> Protection {
-        if offset
-            .checked_add(length)
-            .is_none_or(|end| end > self.size())
-        {
+        if self.range(offset, length).is_none() {
             return Protection::NoAccess;
         }
         match &self.protections {
@@ -115,14 +112,18 @@ impl<B: Bitmap> MmapRegion<B> {
             self.protections = Some(Protections::uniform(size, Protection::from_prot(self.prot)));
             self.renew_view();
         }
-        // SAFETY: windows borrow the region, so that there is none. Whoever has a pointer got it from a method that gives no
-        // promise beyond the protection.
-        unsafe { self.protect_pages(offset, length, protection) }?;
+        // SAFETY: windows borrow the region, so that there is none. Whoever has a pointer of `as_ptr` was promised nothing
+        // beyond the protection, and whoever else uses memory of somebody else vouched for this when the region was made.
+        let changed = unsafe { self.protect_pages(offset, length, protection) };
+        // With a list of protections the change is noted there; without one all of the region was to change.
         if self.protections.is_none() {
-            self.prot = protection.prot();
+            // After an error some pages may have changed: what both allow is granted.
+            if changed.is_ok() || protection < Protection::from_prot(self.prot) {
+                self.prot = protection.prot();
+            }
             self.renew_view();
         }
-        Ok(())
+        changed
     }
 
     /// Changes what may be done with `[offset, offset + length)`, whole pages, of a region in use.
@@ -191,20 +192,16 @@ impl<B: Bitmap> MmapRegion<B> {
     }
 
     fn check_pages(&self, offset: usize, length: usize) -> Result<(), ProtectError> {
-        let size = self.size();
-        let end = match offset.checked_add(length) {
-            Some(end) if end <= size => end,
-            _ => {
-                return Err(ProtectError::OutOfBounds {
-                    offset,
-                    length,
-                    size,
-                });
-            }
-        };
-        let page_size = self.page_size;
-        let is_whole = offset.is_multiple_of(page_size)
-            && (end.is_multiple_of(page_size) || (end == size && self.owned()));
+        let (size, page_size) = (self.size(), self.page_size);
+        let range = self
+            .range(offset, length)
+            .ok_or(ProtectError::OutOfBounds {
+                offset,
+                length,
+                size,
+            })?;
+        let is_whole = range.start.is_multiple_of(page_size)
+            && (range.end.is_multiple_of(page_size) || (range.end == size && self.owned()));
         if is_whole {
             Ok(())
         } else {

@@ -7,6 +7,7 @@
 
 use std::marker::PhantomData;
 use std::mem;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use guest_memory_bitmap::{BS, Bitmap, NewBitmap};
@@ -300,6 +301,12 @@ impl<B: Bitmap> MmapRegion<B> {
             && theirs.file_offset.start() < end(ours, self.size())
     }
 
+    /// Returns `[offset, offset + length)`, if the region has all of it.
+    pub(crate) fn range(&self, offset: usize, length: usize) -> Option<Range<usize>> {
+        let end = offset.checked_add(length)?;
+        (end <= self.size()).then_some(offset..end)
+    }
+
     /// Returns what slices are cut from.
     ///
     /// It may be used as long as this region lives.
@@ -311,6 +318,7 @@ impl<B: Bitmap> MmapRegion<B> {
     pub(crate) fn extent(&self) -> Extent<'_> {
         let details = Details {
             page_size: self.page_size,
+            is_hugetlb: self.known_hugetlbfs == Some(true),
             sharing: self.sharing(),
             protection: self.protection(0, self.size()),
             file: self

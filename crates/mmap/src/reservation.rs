@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
+use crate::mapping::MAX_SIZE;
 use crate::sys;
 
 /// Nothing is set aside for addresses without memory.
@@ -65,7 +66,7 @@ impl Contents<'_> {
 ///
 /// 1. Every byte of `[start, start + len_bytes)` that is not `lost` is mapped, by this reservation or what was put into it,
 ///    and nobody else unmaps or replaces any of it.
-/// 2. `start + len_bytes` does not wrap.
+/// 2. `start + len_bytes` does not wrap, and `len_bytes <= isize::MAX`, so that an offset up to it can be added to `start`.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     start: NonNull<u8>,
@@ -82,6 +83,10 @@ impl Reservation {
     ///
     /// The flags of the contents must name no fixed address.
     pub(crate) unsafe fn of(contents: &Contents<'_>, len_bytes: usize) -> io::Result<Self> {
+        // Where addresses have 32 bits a process may have more than that.
+        if len_bytes > MAX_SIZE {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
         // SAFETY: the caller vouches for the flags.
         let start = unsafe { contents.map(None, len_bytes) }?;
         Ok(Self::new(start, len_bytes))
@@ -97,7 +102,8 @@ impl Reservation {
     ///
     /// # Safety
     ///
-    /// The range must be mapped, must not wrap, and nobody else may unmap or replace any of it from now on.
+    /// The range must be mapped, must not wrap nor exceed `isize::MAX` bytes, and nobody else may unmap or replace any of it
+    /// from now on.
     pub(crate) unsafe fn adopt(start: NonNull<u8>, len_bytes: usize) -> Self {
         Self::new(start, len_bytes)
     }
@@ -118,7 +124,7 @@ impl Reservation {
     /// Returns the address `offset` bytes after the start, if `len_bytes` bytes follow it.
     pub(crate) fn place(&self, offset: usize, len_bytes: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(len_bytes)?;
-        // SAFETY: `offset` is at most the length of this range, which does not wrap.
+        // SAFETY: `offset` is at most the length, and by invariant 2 that much can be added.
         (end <= self.len_bytes).then(|| unsafe { self.start.add(offset) })
     }
 
@@ -139,12 +145,13 @@ impl Reservation {
             .place(offset, len_bytes)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         if contents.is_vacant_but_for_protection() {
-            // SAFETY: the place is part of this range and vacant, so that nothing relies on its protection.
+            // SAFETY: the place is ours by invariant 1 and vacant, so that nothing relies on its protection.
             return unsafe { sys::mprotect(place, len_bytes, contents.prot) }.map(|()| place);
         }
         // SAFETY: the caller rules out fixed addresses.
         let elsewhere = unsafe { contents.map(None, len_bytes) }?;
-        // SAFETY: what is moved is new and known to nobody else; the place is part of this range and vacant.
+        // SAFETY: what is moved is new and known to nobody else, thus apart from the place; that is ours by invariant 1, vacant,
+        // and left to us alone by the caller, so that nobody uses what is replaced.
         if unsafe { sys::mremap_over(elsewhere, len_bytes, place) }.is_ok() {
             return Ok(place);
         }
@@ -154,7 +161,7 @@ impl Reservation {
         // SAFETY: new and known to nobody else.
         unsafe { sys::munmap(elsewhere, len_bytes) }?;
         occupied?;
-        // SAFETY: the place is vacant, so that nobody uses it.
+        // SAFETY: `occupy` has just mapped it for us, and nobody uses what is vacant.
         unsafe { sys::munmap(place, len_bytes) }?;
         // SAFETY: the caller rules out other fixed addresses.
         unsafe { contents.map(Some(place), len_bytes) }.inspect_err(|_| {
@@ -213,7 +220,7 @@ impl Drop for Reservation {
         let mut offset = 0usize;
         for &(start, end) in lost.iter() {
             if start > offset {
-                // SAFETY: `offset` is within this range, which does not wrap.
+                // SAFETY: `offset` is below `start`, which is at most the length, and by invariant 2 that much can be added.
                 let place = unsafe { self.start.add(offset) };
                 // An error leaves the range mapped: a leak is all that can be done about it here.
                 // SAFETY: by invariant 1 it is ours; whoever used it borrowed what owns this value, or vouched for it when

@@ -81,7 +81,7 @@ impl Space {
 
     /// Returns the first address.
     pub(crate) fn start(&self) -> NonNull<u8> {
-        // SAFETY: by invariant 1 the offset is within the reservation, which does not wrap.
+        // SAFETY: by invariant 1 the offset is within the reservation, to whose start it can be added.
         unsafe { self.reservation.start().add(self.first) }
     }
 
@@ -158,7 +158,7 @@ impl Place {
 impl FilledPlace {
     /// Returns the address of the first byte.
     pub(crate) fn start(&self) -> NonNull<u8> {
-        // SAFETY: the place is within its space, which does not wrap.
+        // SAFETY: the place is within its space, thus within a reservation, to whose start such an offset can be added.
         unsafe { self.place.space.start().add(self.place.offset) }
     }
 }

@@ -316,6 +316,17 @@ fn memory_of_somebody_else_is_taken() {
         assert!(is_mapped(start));
         unmap_foreign(start);
     });
+    often("external with a refused policy", None, || {
+        let start = map_foreign();
+        // SAFETY: mapped readable and writable; the region is refused, so that it stays ours.
+        let builder = unsafe { of(SIZE).with_owned_mmap_pointer(start) };
+        assert!(matches!(
+            builder.with_policies(impossible()).build(),
+            Err(MmapRegionError::Policy(_))
+        ));
+        assert!(is_mapped(start));
+        unmap_foreign(start);
+    });
 }
 
 fn ordinary_memory_is_refused() {

@@ -25,7 +25,7 @@ pub(crate) fn prepare(
     prot: i32,
 ) -> Result<Prepared, MmapRegionError> {
     let device = file_by_path::open(path, OpenOptions::new().read(true).write(true))?;
-    let metadata = device.metadata().map_err(MmapRegionError::FileMetadata)?;
+    let metadata = file::metadata(&device)?;
     let not_dax = || MmapRegionError::NotDax {
         path: path.to_owned(),
     };
@@ -87,11 +87,8 @@ impl Limits {
                 multiple: self.alignment,
             });
         }
-        let end = u64::try_from(size)
-            .ok()
-            .and_then(|size| offset.checked_add(size));
-        match end {
-            Some(end) if end <= self.size => Ok(()),
+        match file::end_of(offset, size) {
+            Ok(end) if end <= self.size => Ok(()),
             _ => Err(MmapRegionError::MappingPastEof {
                 file_offset: offset,
                 size,

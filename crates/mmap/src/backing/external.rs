@@ -9,23 +9,19 @@ use crate::BackingKind;
 use crate::error::MmapRegionError;
 use crate::mapping::Mapping;
 
-/// Checks what can be checked of `[pointer, pointer + size)` and takes it; it is unmapped on drop if `is_owned`.
+/// Checks what can be checked of `[pointer, pointer + size)` and uses it; it stays mapped when the mapping is dropped.
 ///
 /// # Safety
 ///
 /// As for [`Mapping::external`].
-pub(crate) unsafe fn adopt(
-    pointer: *mut u8,
-    size: usize,
-    is_owned: bool,
-) -> Result<Mapping, MmapRegionError> {
+pub(crate) unsafe fn adopt(pointer: *mut u8, size: usize) -> Result<Mapping, MmapRegionError> {
     let page_size = base_page_size()?;
     let start = NonNull::new(pointer).ok_or(MmapRegionError::InvalidPointer)?;
     if !pointer.addr().is_multiple_of(page_size) {
         return Err(MmapRegionError::InvalidPointer);
     }
     // SAFETY: the caller vouches for the same.
-    unsafe { Mapping::external(start, size, is_owned) }
+    unsafe { Mapping::external(start, size) }
 }
 
 /// Describes memory whose flags the caller knows.

@@ -9,6 +9,7 @@ use guest_memory_core::FileOffset;
 
 use super::{Prepared, base_page_size, hugetlb};
 use crate::error::MmapRegionError;
+use crate::interrupted::again;
 use crate::{BackingKind, Seals, Sharing, sys};
 
 /// A file that holds a region's bytes.
@@ -79,10 +80,7 @@ pub(crate) fn prepare(
         });
     }
     let start = file_offset.start();
-    let end = u64::try_from(size)
-        .ok()
-        .and_then(|size| start.checked_add(size));
-    let end = end.ok_or(MmapRegionError::InvalidOffsetLength)?;
+    let end = end_of(start, size)?;
     // The end is at least the start, so the start fits as well.
     let mmap_start = match (libc::off64_t::try_from(start), libc::off64_t::try_from(end)) {
         (Ok(start), Ok(_)) => start,
@@ -90,7 +88,7 @@ pub(crate) fn prepare(
     };
 
     let file = file_offset.file();
-    let metadata = file.metadata().map_err(MmapRegionError::FileMetadata)?;
+    let metadata = metadata(file)?;
     let huge_page_size = hugetlb::page_size_of(file)?;
     let page_size = huge_page_size.map_or_else(base_page_size, Ok)?;
     if !u64::try_from(page_size).is_ok_and(|page_size| start.is_multiple_of(page_size)) {
@@ -150,10 +148,8 @@ pub(crate) fn flags_for(
 /// Extends a file so that it holds `size` bytes from its offset on, if it is shorter.
 pub(crate) fn grow(file_offset: &FileOffset, size: usize) -> Result<(), MmapRegionError> {
     let file = file_offset.file();
-    let end = writable_len(size)?
-        .checked_add(file_offset.start())
-        .ok_or(MmapRegionError::InvalidOffsetLength)?;
-    let metadata = file.metadata().map_err(MmapRegionError::FileMetadata)?;
+    let end = end_of(file_offset.start(), size)?;
+    let metadata = metadata(file)?;
     if !metadata.file_type().is_file() || metadata.len() >= end {
         return Ok(());
     }
@@ -169,6 +165,18 @@ pub(crate) fn grow(file_offset: &FileOffset, size: usize) -> Result<(), MmapRegi
 /// Returns the size as a length of a file.
 pub(crate) fn writable_len(size: usize) -> Result<u64, MmapRegionError> {
     u64::try_from(size).map_err(|_| MmapRegionError::InvalidOffsetLength)
+}
+
+/// Returns the offset in a file behind `size` bytes from `start` on.
+pub(super) fn end_of(start: u64, size: usize) -> Result<u64, MmapRegionError> {
+    writable_len(size)?
+        .checked_add(start)
+        .ok_or(MmapRegionError::InvalidOffsetLength)
+}
+
+/// Asks what a file is and how long.
+pub(super) fn metadata(file: &File) -> Result<Metadata, MmapRegionError> {
+    again(|| file.metadata()).map_err(MmapRegionError::FileMetadata)
 }
 
 /// Checks that the descriptor was opened for what the mapping does with it.

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A file of a hypervisor's that holds what only the guest sees.
 
-use std::fs::File;
-
 use guest_memory_core::FileOffset;
 
-use super::base_page_size;
+use super::{base_page_size, file};
 use crate::error::MmapRegionError;
 
 /// Checks that a file has bytes for a region of `size` bytes, from whole pages on.
@@ -20,21 +18,13 @@ pub(crate) fn check(file_offset: &FileOffset, size: usize) -> Result<(), MmapReg
             page_size,
         });
     }
-    let file: &File = file_offset.file();
-    let file_len = file
-        .metadata()
-        .map_err(MmapRegionError::FileMetadata)?
-        .len();
-    let end = u64::try_from(size)
-        .ok()
-        .and_then(|size| start.checked_add(size));
-    match end {
-        None => Err(MmapRegionError::InvalidOffsetLength),
-        Some(end) if end > file_len => Err(MmapRegionError::MappingPastEof {
+    let file_len = file::metadata(file_offset.file())?.len();
+    if file::end_of(start, size)? > file_len {
+        return Err(MmapRegionError::MappingPastEof {
             file_offset: start,
             size,
             file_len,
-        }),
-        Some(_) => Ok(()),
+        });
     }
+    Ok(())
 }

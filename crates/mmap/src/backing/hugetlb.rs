@@ -13,6 +13,7 @@ use memfd::HugetlbSize;
 
 use super::{file, file_by_path, memfd as memory_file};
 use crate::error::MmapRegionError;
+use crate::interrupted::again;
 use crate::{Seals, sys};
 
 /// How many names of files are tried that a process of the same number may have left.
@@ -123,7 +124,7 @@ pub(crate) fn create_in(directory: &Path, size: usize) -> Result<FileOffset, Mma
 
 /// Returns the page size of a file on hugetlbfs, or nothing for a file elsewhere.
 pub(crate) fn page_size_of(file: &File) -> Result<Option<usize>, MmapRegionError> {
-    let answer = sys::fstatfs(file.as_fd()).map_err(MmapRegionError::FileMetadata)?;
+    let answer = again(|| sys::fstatfs(file.as_fd())).map_err(MmapRegionError::FileMetadata)?;
     // The constant's type and sign differ between C libraries; 32 bits count.
     let difference = i128::from(answer.f_type) ^ i128::from(libc::HUGETLBFS_MAGIC);
     if difference & i128::from(u32::MAX) != 0 {

@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use guest_memory_bitmap::Bitmap;
 
 use crate::extent::Extent;
+use crate::interrupted::again;
 use crate::{BackingKind, MmapRegion, Sharing, residency, sys, whole_pages};
 pub use error::DiscardError;
 
@@ -131,10 +132,10 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # }
     /// ```
     pub fn discard(&self, offset: usize, length: usize) -> Result<DiscardReport, DiscardError> {
-        let end = self.end_of(offset, length)?;
+        let range = self.range_to_discard(offset, length)?;
         let extent = self.extent();
         let details = extent.details();
-        let pages = whole_pages::inside(offset..end, details.page_size);
+        let pages = whole_pages::inside(range.clone(), details.page_size);
         self.check_discardable(pages.clone())?;
 
         let freed = residency::resident_bytes(&extent, pages.clone()).ok();
@@ -143,8 +144,8 @@ impl<B: Bitmap> MmapRegion<B> {
         self.bitmap().mark_dirty(pages.start, pages.len());
         let method = discarded.map_err(|failure| failure.at(pages.clone()))?;
         Ok(DiscardReport {
-            unaligned_head: pages.start.saturating_sub(offset),
-            unaligned_tail: end.saturating_sub(pages.end),
+            unaligned_head: pages.start.saturating_sub(range.start),
+            unaligned_tail: range.end.saturating_sub(pages.end),
             discarded: pages,
             freed,
             method,
@@ -152,7 +153,7 @@ impl<B: Bitmap> MmapRegion<B> {
                 (Some(_), Sharing::Private) => DiscardReads::FileContent,
                 _ => DiscardReads::Zero,
             },
-            back_to_pool: sys::page_size().is_ok_and(|base| details.page_size > base),
+            back_to_pool: details.is_hugetlb,
         })
     }
 
@@ -172,8 +173,7 @@ impl<B: Bitmap> MmapRegion<B> {
     ///
     /// As for [`discard`](Self::discard).
     pub fn discard_zero_pages(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
-        let end = self.end_of(offset, length)?;
-        self.check_discardable(offset..end)?;
+        self.check_discardable(self.range_to_discard(offset, length)?)?;
         let details = self.extent().details();
         if details.file.is_some() && details.sharing == Sharing::Private {
             return Err(DiscardError::FileContent);
@@ -187,15 +187,12 @@ impl<B: Bitmap> MmapRegion<B> {
         Ok(bytes)
     }
 
-    fn end_of(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
-        match offset.checked_add(length) {
-            Some(end) if end <= self.size() => Ok(end),
-            _ => Err(DiscardError::OutOfBounds {
-                offset,
-                length,
-                size: self.size(),
-            }),
-        }
+    fn range_to_discard(&self, offset: usize, length: usize) -> Result<Range<usize>, DiscardError> {
+        self.range(offset, length).ok_or(DiscardError::OutOfBounds {
+            offset,
+            length,
+            size: self.size(),
+        })
     }
 
     fn check_discardable(&self, range: Range<usize>) -> Result<(), DiscardError> {
@@ -268,13 +265,8 @@ fn punch(file: BorrowedFd<'_>, start: u64, len_bytes: usize) -> Result<DiscardMe
     let (Ok(start), Ok(len_bytes)) = (start.try_into(), len_bytes.try_into()) else {
         return Err(failed(io::Error::from_raw_os_error(libc::EOVERFLOW)));
     };
-    loop {
-        match sys::punch_hole(file, start, len_bytes) {
-            Ok(()) => return Ok(method),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    let punched = again(|| sys::punch_hole(file, start, len_bytes));
+    punched.map(|()| method).map_err(failed)
 }
 
 /// What the operating system said to a method.

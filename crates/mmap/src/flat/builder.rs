@@ -10,6 +10,7 @@ use super::error::FlatMemoryError;
 use super::region::FlatRegionBuilder;
 use super::span::Span;
 use super::{FlatGuestMemory, FlatRegion};
+use crate::bitmap_choice::BitmapChoice;
 use crate::{Alignment, GuestMemoryMmap};
 
 /// Builds a [`FlatGuestMemory`].
@@ -39,14 +40,6 @@ pub struct FlatGuestMemoryBuilder<B = ()> {
     alignment: Alignment,
     bitmap: BitmapChoice<B>,
     regions: Vec<(GuestAddress, FlatRegionBuilder)>,
-}
-
-/// Where the bitmap comes from.
-#[derive(Debug)]
-enum BitmapChoice<B> {
-    Given(B),
-    /// Made once the addresses are reserved: a span that is too large must not cost a bitmap.
-    OfSize(fn(usize) -> B),
 }
 
 impl<B: NewBitmap> FlatGuestMemoryBuilder<B> {
@@ -122,26 +115,15 @@ impl<B: Bitmap> FlatGuestMemoryBuilder<B> {
             .filter_map(|(_, region)| Alignment::new(region.alignment()))
             .fold(self.alignment, Alignment::max);
         let span = Span::reserve(self.base, self.span, alignment)?;
-        let bitmap = Arc::new(self.bitmap.make(self.span)?);
+        // A span that is reserved has a length in this process.
+        let len_bytes = usize::try_from(self.span).unwrap_or(usize::MAX);
+        let too_short = |tracked| FlatMemoryError::BitmapTooShort {
+            tracked,
+            span: self.span,
+        };
+        let bitmap = Arc::new(self.bitmap.make(len_bytes).map_err(too_short)?);
         let regions = map_all(&span, regions, &bitmap)?;
         Ok(FlatGuestMemory::join(span, bitmap, regions))
-    }
-}
-
-impl<B: Bitmap> BitmapChoice<B> {
-    /// Returns the bitmap, which can record all writes to the span.
-    fn make(self, span: GuestUsize) -> Result<B, FlatMemoryError> {
-        let bitmap = match self {
-            Self::Given(bitmap) => bitmap,
-            // A span that is reserved has a length in this process.
-            Self::OfSize(with_len) => with_len(usize::try_from(span).unwrap_or(usize::MAX)),
-        };
-        match bitmap.tracked_bytes() {
-            Some(tracked) if (tracked as u64) < span => {
-                Err(FlatMemoryError::BitmapTooShort { tracked, span })
-            }
-            _ => Ok(bitmap),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::str::FromStr;
 
 use super::Refusal;
+use crate::number_list;
 
 /// Where the kernel lists nodes, in folders and files by what the nodes are.
 const NODES: &str = "/sys/devices/system/node";
@@ -89,27 +90,9 @@ impl FromStr for NumaNodes {
 
     /// Parses numbers and ranges of them, both ends included, with commas between; nothing is the empty set.
     fn from_str(text: &str) -> Result<Self, NumaNodesError> {
-        let mut nodes = BTreeSet::new();
-        if text.is_empty() {
-            return Ok(Self(nodes));
-        }
-        for item in text.split(',') {
-            let (first, last) = item.split_once('-').unwrap_or((item, item));
-            let (first, last) = (parse_node(first, item)?, parse_node(last, item)?);
-            if first > last {
-                return Err(NumaNodesError::at(item));
-            }
-            nodes.extend((first..=last).map(NumaNode));
-        }
-        Ok(Self(nodes))
+        let ranges = number_list::parse(text, LAST_NODE).map_err(NumaNodesError::at)?;
+        Ok(ranges.into_iter().flatten().map(NumaNode).collect())
     }
-}
-
-fn parse_node(digits: &str, item: &str) -> Result<u32, NumaNodesError> {
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let node = digits.parse().ok().filter(|_| is_number);
-    node.filter(|node| *node <= LAST_NODE)
-        .ok_or_else(|| NumaNodesError::at(item))
 }
 
 impl fmt::Display for NumaNodes {

@@ -9,6 +9,7 @@ use super::page_source::PageSource;
 use super::{Policy, PolicyKind, Refusal};
 use crate::Sharing;
 use crate::extent::Extent;
+use crate::number_list;
 use crate::sys::{self, NodeMode, Placement};
 
 /// Which NUMA nodes memory comes from, whichever thread touches it first.
@@ -52,7 +53,12 @@ impl Policy for NumaPolicy {
             Self::Local => (NodeMode::Local, NumaNodes::default(), Placement::Lenient),
         };
         self.check_nodes()?;
-        sys::place(extent, mode, &mask(&nodes), placement).map_err(|error| explain(&error))
+        // Nodes that exist, so that the mask is short.
+        let numbers = nodes
+            .iter()
+            .map(|node| usize::try_from(node.0).unwrap_or(0));
+        let mask = number_list::mask(numbers);
+        sys::place(extent, mode, &mask, placement).map_err(|error| explain(&error))
     }
 }
 
@@ -81,21 +87,6 @@ impl fmt::Display for NumaPolicy {
     }
 }
 
-/// Returns the mask of existing nodes that the kernel takes.
-fn mask(nodes: &NumaNodes) -> Vec<libc::c_ulong> {
-    let mut words = Vec::new();
-    for node in nodes.iter() {
-        let word = usize::try_from(node.0 / libc::c_ulong::BITS).unwrap_or(usize::MAX);
-        if words.len() <= word {
-            words.resize(word.saturating_add(1), 0);
-        }
-        if let Some(word) = words.get_mut(word) {
-            *word |= 1 << (node.0 % libc::c_ulong::BITS);
-        }
-    }
-    words
-}
-
 fn explain(error: &io::Error) -> Refusal {
     let hint = match error.raw_os_error() {
         Some(libc::EIO) => "pages that are there already lie on other nodes",
@@ -104,18 +95,4 @@ fn explain(error: &io::Error) -> Refusal {
         _ => "mbind failed",
     };
     Refusal::kernel(error, hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_has_a_bit_for_each_node() {
-        let words = |text: &str| mask(&text.parse().unwrap());
-        assert_eq!(words(""), [0; 0]);
-        assert_eq!(words("0,2-3"), [0b1101]);
-        let second = libc::c_ulong::BITS;
-        assert_eq!(words(&format!("1,{second}")), [0b10, 0b1]);
-    }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::Refusal;
 use crate::Sharing;
 use crate::extent::Extent;
+use crate::interrupted::again;
 use crate::sys;
 
 /// What the kernel takes the pages from.
@@ -33,7 +34,7 @@ impl PageSource {
 
     fn ask(extent: Extent<'_>) -> io::Result<Self> {
         let details = extent.details();
-        if details.page_size > sys::page_size()? {
+        if details.is_hugetlb {
             return Ok(Self::HugePages);
         }
         match (details.file, details.sharing) {
@@ -47,7 +48,7 @@ impl PageSource {
 }
 
 fn is_on_tmpfs(file: BorrowedFd<'_>) -> io::Result<bool> {
-    let kind = i128::from(sys::fstatfs(file)?.f_type);
+    let kind = i128::from(again(|| sys::fstatfs(file))?.f_type);
     // The constant's type and sign differ between C libraries; 32 bits count.
     Ok((kind ^ i128::from(libc::TMPFS_MAGIC)) & i128::from(u32::MAX) == 0)
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The threads that populate: each takes the next piece until none is left or something goes wrong.
 
-use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::memory_limit::MemoryLimit;
-use super::node::MAX_CPU;
+use super::node;
 use super::page::{self, PopulateFailure};
 use super::{Prefault, PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReport};
 use crate::Sharing;
@@ -200,7 +199,8 @@ struct State {
 impl Work<'_, '_> {
     fn bind_and_take_pieces(&self) {
         if !self.how.cpus.is_empty()
-            && let Err(source) = mask(&self.how.cpus).and_then(|mask| sys::set_affinity(&mask))
+            && let Err(source) =
+                node::mask(&self.how.cpus).and_then(|mask| sys::set_affinity(&mask))
         {
             return self.fail(|_| PrefaultError::Thread {
                 operation: "bind a thread to the processors given",
@@ -293,22 +293,6 @@ impl Work<'_, '_> {
     }
 }
 
-/// Sets the bit of each processor in words as the kernel takes them.
-fn mask(cpus: &[usize]) -> io::Result<Vec<libc::c_ulong>> {
-    const BITS: usize = libc::c_ulong::BITS as usize;
-    let last = cpus.iter().copied().max().unwrap_or(0);
-    if last > MAX_CPU {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    let mut words = vec![0; (last / BITS).saturating_add(1)];
-    for cpu in cpus {
-        if let Some(word) = words.get_mut(cpu / BITS) {
-            *word |= 1 << (cpu % BITS);
-        }
-    }
-    Ok(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,13 +347,5 @@ mod tests {
         }
         assert_eq!(at, end);
         assert!(pieces.len() >= 6);
-    }
-
-    #[test]
-    fn a_mask_has_a_bit_for_each_processor() {
-        assert_eq!(mask(&[0, 3]).unwrap(), [0b1001]);
-        let bits = libc::c_ulong::BITS as usize;
-        assert_eq!(mask(&[bits + 1, 2]).unwrap(), [0b100, 0b10]);
-        assert!(mask(&[usize::MAX]).is_err());
     }
 }

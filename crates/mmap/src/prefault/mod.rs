@@ -259,18 +259,14 @@ fn add_jobs<'r, B: Bitmap>(
     length: usize,
 ) -> Result<(), PrefaultError> {
     let size = region.size();
-    let end = match offset.checked_add(length) {
-        Some(end) if end <= size => end,
-        _ => {
-            return Err(PrefaultError::OutOfBounds {
-                offset,
-                length,
-                size,
-            });
-        }
-    };
-    let page_size = region.extent().details().page_size;
-    let pages = whole_pages::around(offset..end, page_size, size);
+    let range = region
+        .range(offset, length)
+        .ok_or(PrefaultError::OutOfBounds {
+            offset,
+            length,
+            size,
+        })?;
+    let pages = whole_pages::around(range, region.page_size(), size);
     for (range, extent) in region.extents(pages) {
         work.push(job(index, range.start, extent)?);
     }

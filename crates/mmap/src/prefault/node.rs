@@ -1,49 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The processors of a memory node.
+//! The processors of a NUMA node, by their numbers and as bits.
 
 use std::fs;
 use std::io;
 
-use crate::NumaNode;
+use crate::{NumaNode, number_list};
+
+/// Far more than any kernel supports: a number beyond is no processor's.
+const LAST_CPU: u32 = 1 << 20;
 
 /// Returns the numbers of the processors of a memory node, in rising order; none if the node has memory alone.
 pub(crate) fn node_cpus(node: NumaNode) -> io::Result<Vec<usize>> {
     let text = fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"))?;
-    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no list of processors"))
+    let cpus = number_list::parse(text.trim_end(), LAST_CPU).map_err(|part| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{part:?} is no processor"),
+        )
+    })?;
+    let cpus = cpus.into_iter().flatten();
+    Ok(cpus.filter_map(|cpu| usize::try_from(cpu).ok()).collect())
 }
 
-/// Reads a list such as `0-3,8,10-11`.
-fn parse(text: &str) -> Option<Vec<usize>> {
-    let text = text.trim();
-    let mut cpus = Vec::new();
-    if text.is_empty() {
-        return Some(cpus);
+/// Returns the bits of processors, as the kernel takes them.
+pub(super) fn mask(cpus: &[usize]) -> io::Result<Vec<libc::c_ulong>> {
+    let is_cpu = |cpu: &usize| u32::try_from(*cpu).is_ok_and(|cpu| cpu <= LAST_CPU);
+    if cpus.iter().all(is_cpu) {
+        Ok(number_list::mask(cpus.iter().copied()))
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
     }
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        if last < first || last > MAX_CPU {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
 }
-
-/// Far more than any kernel supports: a number beyond is no processor's.
-pub(super) const MAX_CPU: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_ranges_and_numbers() {
-        assert_eq!(parse("0-3,8,10-11\n"), Some(vec![0, 1, 2, 3, 8, 10, 11]));
-        assert_eq!(parse("7\n"), Some(vec![7]));
-        assert_eq!(parse("\n"), Some(Vec::new()));
-        for bad in ["x", "3-1", "1,,2", "-", "0-99999999999"] {
-            assert_eq!(parse(bad), None, "{bad}");
+    fn a_number_that_no_processor_can_have_is_refused_and_costs_no_mask() {
+        assert_eq!(mask(&[0, 3]).unwrap(), [0b1001]);
+        for none in [usize::MAX, 1 << 21] {
+            let error = mask(&[0, none]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         }
     }
 

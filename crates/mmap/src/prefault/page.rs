@@ -167,7 +167,7 @@ fn explain_fault(extent: &Extent<'_>, needed_bytes: usize) -> PrefaultReason {
         };
     }
     let page_size = details.page_size;
-    if sys::page_size().is_ok_and(|base| page_size > base)
+    if details.is_hugetlb
         && let Ok(free_pages) = hugetlb::free_pages(page_size)
     {
         return PrefaultReason::HugePagePool {
@@ -186,10 +186,13 @@ fn explain_fault(extent: &Extent<'_>, needed_bytes: usize) -> PrefaultReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extent::Details;
+    use crate::policy::PageSource;
     use crate::prefault::crew::{Job, run_by};
     use crate::prefault::{Prefault, PrefaultError};
     use crate::{MmapRegion, MmapRegionBuilder};
     use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+    use guest_memory_core::FileOffset;
     use guest_memory_volatile::VolatileMemory;
     use std::fs::File;
     use std::num::NonZeroUsize;
@@ -283,5 +286,22 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno);
             assert_eq!(explain(&extent, SIZE, &error), reason);
         }
+    }
+
+    #[test]
+    fn large_pages_of_a_device_are_not_those_of_the_pool() {
+        let device = File::options().read(true).write(true).open("/dev/zero");
+        let device = FileOffset::new(device.unwrap(), 0);
+        let region = MmapRegion::<()>::from_file(device, SIZE).unwrap();
+        // As for a device of memory, which maps by pages of its own.
+        let details = Details {
+            page_size: 2 << 20,
+            ..region.extent().details()
+        };
+        // SAFETY: a region's memory, mapped as long as the region is borrowed.
+        let extent = unsafe { Extent::new(region.extent().start(), SIZE, details) };
+        let fault = io::Error::from_raw_os_error(libc::EFAULT);
+        assert_eq!(explain(&extent, SIZE, &fault), PrefaultReason::File);
+        assert_ne!(PageSource::of(extent), Ok(PageSource::HugePages));
     }
 }

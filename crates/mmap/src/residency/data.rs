@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::interrupted::again;
 use crate::sys;
 use crate::whole_pages;
 
@@ -37,7 +38,7 @@ pub(crate) fn data_ranges(
     };
     let mut at = 0;
     while at < len_bytes {
-        let data = match sys::seek(own.as_fd(), place(at)?, libc::SEEK_DATA) {
+        let data = match again(|| sys::seek(own.as_fd(), place(at)?, libc::SEEK_DATA)) {
             Ok(data) => data,
             // From here on there is but a hole.
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => break,
@@ -48,7 +49,7 @@ pub(crate) fn data_ranges(
             }
             Err(error) => return Err(error),
         };
-        let hole = sys::seek(own.as_fd(), data, libc::SEEK_HOLE)?;
+        let hole = again(|| sys::seek(own.as_fd(), data, libc::SEEK_HOLE))?;
         let (data, hole) = (offset(data), offset(hole));
         whole_pages::push(&mut ranges, data..hole);
         // A file that does not move on would keep us here for ever.
@@ -59,6 +60,7 @@ pub(crate) fn data_ranges(
 
 /// Returns the length of a file of a file system, which may have holes and which a memory file is as well; nothing for others.
 pub(crate) fn file_len(file: BorrowedFd<'_>) -> io::Result<Option<u64>> {
-    let metadata = File::from(file.try_clone_to_owned()?).metadata()?;
+    let file = File::from(file.try_clone_to_owned()?);
+    let metadata = again(|| file.metadata())?;
     Ok(metadata.is_file().then_some(metadata.len()))
 }

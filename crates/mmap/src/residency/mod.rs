@@ -96,12 +96,10 @@ impl<B: Bitmap> MmapRegion<B> {
         offset: usize,
         length: usize,
     ) -> Result<Vec<Range<usize>>, ResidencyError> {
-        let out_of_bounds = || self.out_of_bounds(offset, length);
-        let part = self
-            .extent()
-            .part(offset, length)
-            .ok_or_else(out_of_bounds)?;
-        let (file, start) = part.details().file.ok_or(ResidencyError::NoFile)?;
+        self.checked(offset, length)?;
+        let (file, start) = self.extent().details().file.ok_or(ResidencyError::NoFile)?;
+        // Does not saturate: the end of the region has an offset in the file.
+        let start = start.saturating_add(offset as u64);
         let ranges = data::data_ranges(file, start, length);
         let ranges = ranges.map_err(|source| ResidencyError::Query {
             operation: "find the file's data",
@@ -194,18 +192,12 @@ impl<B: Bitmap> MmapRegion<B> {
     }
 
     fn checked(&self, offset: usize, length: usize) -> Result<Range<usize>, ResidencyError> {
-        match offset.checked_add(length) {
-            Some(end) if end <= self.size() => Ok(offset..end),
-            _ => Err(self.out_of_bounds(offset, length)),
-        }
-    }
-
-    fn out_of_bounds(&self, offset: usize, length: usize) -> ResidencyError {
-        ResidencyError::OutOfBounds {
-            offset,
-            length,
-            size: self.size(),
-        }
+        self.range(offset, length)
+            .ok_or(ResidencyError::OutOfBounds {
+                offset,
+                length,
+                size: self.size(),
+            })
     }
 }
 

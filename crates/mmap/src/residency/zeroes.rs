@@ -13,7 +13,7 @@ use guest_memory_volatile::VolatileMemory;
 use super::{ResidencyError, data, in_memory};
 use crate::extent::Extent;
 use crate::whole_pages;
-use crate::{BackingKind, MmapRegion, Sharing, sys};
+use crate::{BackingKind, MmapRegion, Sharing};
 
 /// Bytes of a file that are read at once.
 const FILE_CHUNK: usize = 1 << 18;
@@ -73,27 +73,26 @@ enum How<'a> {
     Known,
     /// Through the mapping, which has pages there.
     Mapped,
-    /// Through the file, whose start in the region this is: a touch of the mapping would take a page of the pool.
+    /// Through the file, where the region starts at the offset: a touch of the mapping would take a page of the pool.
     File(BorrowedFd<'a>, u64),
 }
 
 /// Decides how to look at each of the pages; what is left out cannot be looked at without allocating memory.
 fn plan<'a>(extent: &Extent<'a>, pages: Range<usize>) -> io::Result<Vec<(Range<usize>, How<'a>)>> {
     let details = extent.details();
-    let is_huge = details.page_size > sys::page_size()?;
     let file = match details.file {
         Some((file, start)) if data::file_len(file)?.is_some() => Some((file, start)),
         _ => None,
     };
     let without_memory = match (file, details.sharing) {
-        (Some((file, start)), _) if is_huge => Some(How::File(file, start)),
+        (Some((file, start)), _) if details.is_hugetlb => Some(How::File(file, start)),
         (Some(_), _) => Some(How::Known),
         (None, Sharing::Private) if details.file.is_none() => Some(How::Known),
         // Pages of shared memory may be swapped out or used by another process, and a device is not ours to guess about.
         (None, _) => None,
     };
     let has_memory = match (file, details.sharing) {
-        (Some(_), _) if is_huge => in_memory::used_ranges(extent, pages.clone())?,
+        (Some(_), _) if details.is_hugetlb => in_memory::used_ranges(extent, pages.clone())?,
         (Some((file, start)), sharing) => {
             let file_start = start.saturating_add(u64::try_from(pages.start).unwrap_or(u64::MAX));
             let in_file = data::data_ranges(file, file_start, pages.len())?;

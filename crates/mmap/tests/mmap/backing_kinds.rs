@@ -10,7 +10,7 @@ use std::path::Path;
 use guest_memory_core::{FileOffset, GuestAddress};
 use guest_memory_mmap::{
     Backing, BackingKind, GuestRegionMmap, HugePageSize, MmapRegion, MmapRegionBuilder,
-    MmapRegionError, Seals, Sharing, ShmObject,
+    MmapRegionError, Need, NumaNodes, NumaPolicy, Policies, Seals, Sharing, ShmObject,
 };
 use guest_memory_volatile::VolatileMemory;
 
@@ -440,6 +440,12 @@ fn memory_that_is_taken_over_is_unmapped() {
     let error = builder(too_short).build().unwrap_err();
     assert!(matches!(error, MmapRegionError::BitmapTooShort { .. }));
     assert!(is_mapped(), "the caller's if it could not be built");
+    let nowhere = NumaPolicy::Bind(NumaNodes::default());
+    let bitmap = guest_memory_bitmap::AtomicBitmap::new(BIG_PAGE, page);
+    let refused = builder(bitmap).with_policies(Policies::new().numa(nowhere, Need::Required));
+    let error = refused.build().unwrap_err();
+    assert!(matches!(error, MmapRegionError::Policy(_)));
+    assert!(is_mapped(), "nor if a policy does not hold");
     let bitmap = guest_memory_bitmap::AtomicBitmap::new(BIG_PAGE, page);
     let region = builder(bitmap).build().unwrap();
     assert!(region.owned());

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use crate::child::signal_of_write;
 use crate::files::BIG_PAGE;
 use crate::pool::Turn;
+use crate::rerun;
 
 const SIZE: usize = 8 * BIG_PAGE;
 const BASE: GuestAddress = GuestAddress(0x100_0000);
@@ -161,6 +162,36 @@ fn a_file_opened_for_reading_stays_read_only() {
         .unwrap_err();
     assert!(matches!(error, ProtectError::Refused { .. }));
     assert!(region.get_slice(0, 8).unwrap().write_obj(1u8, 0).is_err());
+}
+
+#[test]
+fn what_is_refused_on_the_way_leaves_no_access_that_is_not_there() {
+    let name = "changing_protection::what_is_refused_on_the_way_leaves_no_access_that_is_not_there";
+    if rerun::task().is_none() {
+        // In a process without other threads, which could map something in the hole.
+        let _turn = Turn::wait().unwrap();
+        // SAFETY: nothing is prepared.
+        return unsafe { rerun::run(name, "protect", || Ok(())) };
+    }
+    let pages = MmapRegion::<()>::new(2 * BIG_PAGE).unwrap();
+    // SAFETY: the pages stay mapped until the region below is dropped, but for one that nobody accesses.
+    let builder =
+        unsafe { MmapRegionBuilder::<()>::new(2 * BIG_PAGE).with_raw_mmap_pointer(pages.as_ptr()) };
+    let mut region = builder.build().unwrap();
+    let second = pages.as_ptr().wrapping_add(BIG_PAGE);
+    // The kernel comes to this hole after it has changed what is before it.
+    // SAFETY: the page is that of `pages`, which is not accessed and unmaps what is mapped at the end.
+    assert_eq!(unsafe { libc::munmap(second.cast(), BIG_PAGE) }, 0);
+    let error = region
+        .set_protection(0, 2 * BIG_PAGE, Protection::ReadOnly)
+        .unwrap_err();
+    assert!(matches!(error, ProtectError::Refused { .. }));
+    assert_eq!(crate::files::errno(&error), Some(libc::ENOMEM));
+    assert_eq!(region.protection(0, BIG_PAGE), Protection::ReadOnly);
+    // Not a signal.
+    let first = region.get_slice(0, BIG_PAGE).unwrap();
+    assert!(first.write_obj(1u8, 0).is_err());
+    assert_eq!(first.read_obj::<u8>(0).unwrap(), 0);
 }
 
 fn any_protection() -> impl Strategy<Value = Protection> {

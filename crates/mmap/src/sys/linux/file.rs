@@ -71,7 +71,7 @@ pub(crate) fn shm_open(name: &CStr, flags: i32) -> io::Result<File> {
     // SAFETY: the name is a string with its end, and lives through the call.
     match unsafe { libc::shm_open(name.as_ptr(), flags | libc::O_CLOEXEC, mode) } {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: a new descriptor that nobody else has.
+        // SAFETY: the descriptor is open, new, and known to nobody else; closing it is all that it needs.
         descriptor => Ok(unsafe { File::from_raw_fd(descriptor) }),
     }
 }
