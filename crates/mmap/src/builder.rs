@@ -2,21 +2,19 @@
 //! Step-by-step description of a mapping, checked as a whole when it is built.
 #![expect(unsafe_code, reason = "takes a raw pointer from the caller")]
 
+mod source;
+
 use guest_memory_bitmap::{Bitmap, NewBitmap};
 use guest_memory_core::FileOffset;
 
-use crate::backing::{Prepared, anonymous, external, file, hugetlb, memfd};
+use self::source::{RawPointer, Source};
+use crate::backing::{Prepared, external};
 use crate::bitmap_choice::BitmapChoice;
 use crate::error::MmapRegionError;
 use crate::mapping::{Mapping, check_size};
 use crate::placement::Placement;
 use crate::region::Properties;
-use crate::{
-    Alignment, Backing, BackingKind, HugePageSize, MmapRegion, Policies, Protection, Seals,
-};
-
-/// Name of the memory file behind huge pages when the caller gives none.
-const HUGE_PAGES_NAME: &str = "guest-memory";
+use crate::{Alignment, Backing, HugePageSize, MmapRegion, Policies, Protection, Seals};
 
 /// Builds an [`MmapRegion`].
 ///
@@ -45,26 +43,6 @@ pub struct MmapRegionBuilder<B = ()> {
     policies: Option<Box<Policies>>,
     properties: Properties,
     bitmap: BitmapChoice<B>,
-}
-
-/// What the caller said about where the memory comes from; contradictions are found when it is built.
-#[derive(Debug, Default)]
-struct Source {
-    /// In a box for the same reason.
-    backing: Option<Box<Backing>>,
-    file_offset: Option<FileOffset>,
-    must_grow_file: bool,
-    required_seals: Option<Seals>,
-    memfd_name: Option<String>,
-    huge_pages: Option<HugePageSize>,
-    raw_pointer: Option<RawPointer>,
-}
-
-/// Memory that somebody else mapped.
-#[derive(Clone, Copy, Debug)]
-struct RawPointer {
-    start: *mut u8,
-    is_owned: bool,
 }
 
 impl<B: NewBitmap> MmapRegionBuilder<B> {
@@ -369,72 +347,5 @@ impl<B> MmapRegionBuilder<B> {
             policies: self.policies,
             bitmap: BitmapChoice::Given(bitmap),
         }
-    }
-}
-
-impl Source {
-    /// Checks that there is one source, and that the rest goes with it.
-    fn check(&self, flags: Option<i32>) -> Result<(), MmapRegionError> {
-        let raw = ("a raw pointer", self.raw_pointer.is_some());
-        let file = ("a file", self.file_offset.is_some());
-        let memfd = ("a memfd", self.memfd_name.is_some());
-        let huge_pages = ("huge pages", self.huge_pages.is_some());
-        let backing = ("a backing", self.backing.is_some());
-        let flags = ("flags of mmap", flags.is_some());
-        let no_file = ("no given file", self.file_offset.is_none());
-        let growth = ("growth of the file", self.must_grow_file);
-        let seals = ("seals of the file", self.required_seals.is_some());
-        let exclusive = [
-            (raw, file),
-            (raw, memfd),
-            (raw, huge_pages),
-            (raw, backing),
-            (file, memfd),
-            (file, huge_pages),
-            (file, backing),
-            (backing, memfd),
-            (backing, huge_pages),
-            (backing, flags),
-            (no_file, growth),
-            (no_file, seals),
-        ];
-        for ((first, has_first), (second, has_second)) in exclusive {
-            if has_first && has_second {
-                return Err(MmapRegionError::ConflictingOptions { first, second });
-            }
-        }
-        Ok(())
-    }
-
-    /// Prepares the one source that there is.
-    fn prepare(
-        self,
-        size: usize,
-        flags: Option<i32>,
-        prot: i32,
-    ) -> Result<Prepared, MmapRegionError> {
-        if let Some(backing) = self.backing {
-            return backing.prepare(size, prot);
-        }
-        if let Some(file_offset) = self.file_offset {
-            if let Some(seals) = self.required_seals {
-                seals.check(file_offset.file())?;
-            }
-            if self.must_grow_file {
-                file::grow(&file_offset, size)?;
-            }
-            return file::prepare(file_offset, size, flags, prot);
-        }
-        let seals = Seals::ALL;
-        let (name, huge_pages) = (self.memfd_name, self.huge_pages);
-        let file_offset = match (name, huge_pages) {
-            (name, Some(page_size)) => {
-                let name = name.as_deref().unwrap_or(HUGE_PAGES_NAME);
-                hugetlb::create(name, size, page_size, seals)?
-            }
-            (Some(name), None) => memfd::create(&name, size, None, seals)?,
-            (None, None) => return anonymous::prepare(size, flags),
-        };
-        Ok(file::prepare(file_offset, size, flags, prot)?.of_kind(BackingKind::Memfd))
     }
 }
