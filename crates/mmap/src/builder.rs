@@ -18,18 +18,30 @@ use crate::{Alignment, Backing, HugePageSize, MmapRegion, Policies, Protection, 
 
 /// Builds an [`MmapRegion`].
 ///
-/// Without further options the region is anonymous private memory, readable and writable, between guard pages.
+/// Without further options the region is anonymous private memory, readable and writable, between guard pages. Options may
+/// come in any order; of two calls of one the last counts. Those that contradict each other are an error of
+/// [`build`](Self::build).
 ///
 /// # Examples
 ///
 /// ```
-/// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder};
+/// use guest_memory_mmap::{Alignment, MmapRegion, MmapRegionBuilder, Seals};
 ///
-/// # fn main() -> Result<(), guest_memory_mmap::MmapRegionError> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // Memory in a sealed file that can be passed to another process.
-/// let region: MmapRegion = MmapRegionBuilder::new(0x10000).with_memfd("guest-ram").build()?;
-/// assert_eq!(region.size(), 0x10000);
-/// assert!(region.file_offset().is_some());
+/// let ours: MmapRegion = MmapRegionBuilder::new(0x10000)
+///     .with_memfd("guest-ram")
+///     .with_alignment(Alignment::TWO_MIB)
+///     .build()?;
+/// assert!(ours.as_ptr().addr().is_multiple_of(2 << 20));
+/// let file = ours.file_offset().ok_or("no file")?.clone();
+///
+/// // What the other process makes of the file: nobody can shrink it under the mapping.
+/// let theirs: MmapRegion = MmapRegionBuilder::new(0x10000)
+///     .with_file_offset(file)
+///     .with_required_seals(Seals::ALL)
+///     .build()?;
+/// assert!(theirs.fds_overlap(&ours));
 /// # Ok(())
 /// # }
 /// ```
@@ -47,6 +59,9 @@ pub struct MmapRegionBuilder<B = ()> {
 
 impl<B: NewBitmap> MmapRegionBuilder<B> {
     /// Starts the description of a region of `size` bytes whose bitmap covers it all.
+    ///
+    /// The size is at least 1 and at most `isize::MAX`. Only of huge pages, and of a device of memory, must it be a multiple of the
+    /// page; elsewhere what is left of the last page is mapped too, but no part of the region.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self::with_choice(size, BitmapChoice::OfSize(B::with_len))
@@ -54,7 +69,9 @@ impl<B: NewBitmap> MmapRegionBuilder<B> {
 }
 
 impl<B: Bitmap> MmapRegionBuilder<B> {
-    /// Starts the description of a region of `size` bytes with a bitmap of the caller's.
+    /// Starts the description of a region of `size` bytes with a bitmap of the caller's, whose offset 0 is the region's first byte.
+    ///
+    /// A bitmap that [says](Bitmap::tracked_bytes) that it tracks fewer bytes is an error of [`build`](Self::build).
     #[must_use]
     pub fn new_with_bitmap(size: usize, bitmap: B) -> Self {
         Self::with_choice(size, BitmapChoice::Given(bitmap))
@@ -76,7 +93,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
         }
     }
 
-    /// Sets where the memory comes from.
+    /// Sets where the memory comes from, in place of all other options that name a source or flags.
     #[must_use]
     pub fn with_backing(mut self, backing: Backing) -> Self {
         self.source.backing = Some(Box::new(backing));
@@ -85,7 +102,8 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
 
     /// Sets what may be done with the memory; read and write if not called.
     ///
-    /// Memory that cannot be written refuses writes; memory that cannot be read hands out no slice at all.
+    /// Memory that cannot be written refuses writes; memory that cannot be read hands out no slice at all. It is the same
+    /// setting as [`with_mmap_prot`](Self::with_mmap_prot).
     #[must_use]
     pub fn with_protection(self, protection: Protection) -> Self {
         self.with_mmap_prot(protection.prot())
@@ -102,7 +120,8 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
 
     /// Sets how the system is to treat the memory.
     ///
-    /// What became of each policy is in the region's [report](MmapRegion::policies).
+    /// What became of each policy is in the region's [report](MmapRegion::policies). A [required](crate::Need::Required) one that
+    /// does not hold is an error of [`build`](Self::build).
     #[must_use]
     pub fn with_policies(mut self, policies: Policies) -> Self {
         self.policies = Some(Box::new(policies));
@@ -143,7 +162,8 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     ///
     /// The defaults are private and unreserved for anonymous memory, shared and unreserved for files,
     /// shared and reserved for huge pages. With `MAP_NORESERVE` on huge pages an empty pool
-    /// shows as SIGBUS when a page is first touched.
+    /// shows as SIGBUS when a page is first touched. Flags that fix the address are refused, and ones that say
+    /// where it should be (`MAP_32BIT`) mean nothing with guard pages or an alignment: memory is moved to its place then.
     #[must_use]
     pub fn with_mmap_flags(mut self, flags: i32) -> Self {
         self.flags = Some(flags);
@@ -153,28 +173,32 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// Maps a file from the given offset on.
     ///
     /// The offset must be a multiple of the page, or of the huge page on hugetlbfs. A regular file or
-    /// block device must hold the whole mapping; other files are taken as they are.
+    /// block device must hold the whole mapping; other files are taken as they are. The file must be open for reading, and for
+    /// writing where the mapping is shared and writable, as it is unless flags or protection say otherwise.
     #[must_use]
     pub fn with_file_offset(mut self, file_offset: FileOffset) -> Self {
         self.source.file_offset = Some(file_offset);
         self
     }
 
-    /// Extends the file that is given if it is too short for the mapping.
+    /// Extends the [file that is given](Self::with_file_offset) if it is a regular one and too short for the mapping.
+    ///
+    /// It stays longer, also if the region cannot be built then.
     #[must_use]
     pub fn with_file_growth(mut self) -> Self {
         self.source.must_grow_file = true;
         self
     }
 
-    /// Refuses the file that is given unless it has these seals, for instance against shrinking under the mapping.
+    /// Refuses the [file that is given](Self::with_file_offset) unless it has these seals, for instance against shrinking under
+    /// the mapping.
     #[must_use]
     pub fn with_required_seals(mut self, seals: Seals) -> Self {
         self.source.required_seals = Some(seals);
         self
     }
 
-    /// Maps a new memory file with all [`Seals`], under a name that shows in `/proc`.
+    /// Maps a new memory file with all [`Seals`], under a name that shows in `/proc`: at most 249 bytes, none of them zero.
     ///
     /// [`MmapRegion::file_offset`] has the file, to be passed to other processes. [`Backing::Memfd`] lets seals be left out.
     #[must_use]
@@ -203,15 +227,39 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
 
     /// Uses memory that somebody else mapped and will unmap.
     ///
-    /// The pointer must be aligned to a page. The flags given are only noted.
+    /// The pointer must be aligned to a page. The flags given are only noted, and what they say of
+    /// [sharing](MmapRegion::sharing) is believed.
     ///
     /// # Safety
     ///
     /// With the size given to the builder and the protection it has when the region is built, whether that
     /// is set before or after this call,
     /// `[raw_ptr, raw_ptr + size)` must be, while the region lives,
-    /// - mapped with that protection,
+    /// - mapped with that protection, or the one that the region has been given since,
     /// - a [valid guest range](guest_memory_volatile#valid-guest-range) as far as that protection lets it.
+    ///
+    /// Who has the region can change the protection of its pages ([`MmapRegion::set_protection`]) and how the system treats them
+    /// ([`with_policies`](Self::with_policies)), which stays so when the region is gone. Whoever else uses these pages must be
+    /// able to bear that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Stands for another library that maps memory.
+    /// let owner = MmapRegion::<()>::new(0x1000)?;
+    /// // SAFETY: `owner` keeps it mapped readable and writable, and is dropped after the region.
+    /// let builder = unsafe { MmapRegionBuilder::new(0x1000).with_raw_mmap_pointer(owner.as_ptr()) };
+    /// let region: MmapRegion = builder.build()?;
+    /// region.as_volatile_slice().write_obj(7u8, 0xfff)?;
+    /// assert_eq!(owner.as_volatile_slice().read_obj::<u8>(0xfff)?, 7);
+    /// assert!(!region.owned());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub unsafe fn with_raw_mmap_pointer(mut self, raw_ptr: *mut u8) -> Self {
         self.source.raw_pointer = Some(RawPointer {
@@ -224,7 +272,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// Takes over memory that somebody else mapped: it is unmapped when the region is dropped.
     ///
     /// The pointer must be aligned to a page. The flags given are only noted. If the region cannot be built, the memory
-    /// stays the caller's.
+    /// stays the caller's, treated as the policies say that were applied before the one that failed.
     ///
     /// # Safety
     ///
@@ -247,7 +295,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     /// - [`ZeroSize`](MmapRegionError::ZeroSize), [`TooLarge`](MmapRegionError::TooLarge),
     ///   [`MapFixed`](MmapRegionError::MapFixed),
     ///   [`ConflictingOptions`](MmapRegionError::ConflictingOptions): the description makes no sense;
-    /// - [`InvalidPointer`](MmapRegionError::InvalidPointer): the raw pointer is null or not aligned;
+    /// - [`InvalidPointer`](MmapRegionError::InvalidPointer): the raw pointer is null or not aligned, or its range wraps;
     /// - [`InvalidOffsetLength`](MmapRegionError::InvalidOffsetLength),
     ///   [`UnalignedFileOffset`](MmapRegionError::UnalignedFileOffset),
     ///   [`MappingPastEof`](MmapRegionError::MappingPastEof), [`FileNotOpenFor`](MmapRegionError::FileNotOpenFor),
@@ -259,9 +307,12 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
     ///   [`NotHugetlbfs`](MmapRegionError::NotHugetlbfs), [`NotDax`](MmapRegionError::NotDax),
     ///   [`SizeNotMultiple`](MmapRegionError::SizeNotMultiple): what a [`Backing`] names cannot be had or used;
     /// - [`BitmapTooShort`](MmapRegionError::BitmapTooShort): writes would go unrecorded;
+    /// - [`Policy`](MmapRegionError::Policy): a required policy does not hold;
     /// - [`Mmap`](MmapRegionError::Mmap), [`FileMetadata`](MmapRegionError::FileMetadata),
     ///   [`MemoryFile`](MmapRegionError::MemoryFile), [`PageSize`](MmapRegionError::PageSize): the
     ///   operating system refused.
+    ///
+    /// What stays is a file or shared memory object that was made under a name, and the length of a file that was extended.
     pub fn build(self) -> Result<MmapRegion<B>, MmapRegionError> {
         let placement = self.placement;
         self.build_by(|prepared, size, prot| prepared.map(size, prot, &placement))

@@ -4,6 +4,10 @@
 //! This crate turns "so many bytes at this guest address" into memory of this process that a hypervisor can
 //! map into a guest, that devices can access through safe, race-sound calls, and whose writes can be tracked.
 //!
+//! Sizes, lengths and offsets are in bytes unless their names say otherwise, and ranges are half-open, `[start, end)`. A *page*
+//! is the unit that the kernel maps a region by ([`MmapRegion::page_size`]): the system's page, or a huge page where the memory
+//! consists of such.
+//!
 //! # Example
 //!
 //! ```
@@ -50,29 +54,38 @@
 //! * **Memory files cannot be resized**, by nobody, unless that is asked for.
 //! * **A stray pointer past the end of a region** that a builder made meets an inaccessible page, unless guard pages are left
 //!   out. The short ways to a region ([`MmapRegion::new`], `from_ranges`) leave them out.
-//! * A region unmaps what it mapped, and only that, when it is dropped; whatever borrows from it cannot outlive it.
-//! * A policy that the kernel would accept and ignore is reported as refused.
+//! * **A region unmaps what it mapped**, and only that, when it is dropped; whatever borrows from it cannot outlive it. A build
+//!   that fails leaves no mapping, descriptor or huge page behind, and memory that was handed over is still the caller's.
+//! * **A policy that the kernel would accept and ignore** is reported as refused.
+//! * **Errors have the cause**: the system's errno is their [source](std::error::Error::source), or that of their source.
+//! * **Nothing panics** for what a caller, a guest or the system does, but for a report of the caller's own that panics
+//!   ([`Prefault::with_progress`]).
 //!
 //! # What it does not do
 //!
-//! Choose guest addresses. Talk to a hypervisor. Map at a host address of the caller's choice. Protect against a *given*
-//! file that somebody truncates, or whose file system runs full, after it was mapped: that is SIGBUS at the next
-//! access. The memory files made here cannot be resized, but who has the descriptor can punch holes into
-//! one; in a file of huge pages the next access to a hole needs a page that the pool may no longer have,
-//! and is SIGBUS too. (Where the fault guard of the volatile crate is installed these are errors.) Undo
-//! `MAP_NORESERVE` on huge pages if the caller asks for it.
+//! * Choose guest addresses, or talk to a hypervisor.
+//! * Map at a host address of the caller's choice, or resize a region.
+//! * Protect against a *given* file that somebody truncates, or whose file system runs full, after it was mapped: that is
+//!   SIGBUS at the next access. The memory files made here cannot be resized, but who has the descriptor can punch holes into
+//!   one; in a file of huge pages the next access to a hole needs a page that the pool may no longer have,
+//!   and is SIGBUS too. Where the fault guard of the volatile crate is installed these are errors.
+//! * Undo `MAP_NORESERVE` on huge pages if the caller asks for it.
+//! * Know what other parts of the program do to its mappings: who unmaps, remaps or protects them by system calls of their own
+//!   takes the ground from under it.
+//! * Anything special in a forked child. It has the mappings that the parent has, shared or copied as [`Sharing`] says and as
+//!   far as [`OnFork`] leaves them.
+//! * Run elsewhere than on Linux.
 //!
 //! # Cost
 //!
-//! Building a region is one system call, two or three with guard pages, and three more that ask what a file is. An access adds a bounds check to what it does to the bytes; it follows no pointer but the region's own,
-//! unless writes are tracked or the protection may change.
+//! Building a region is one system call, two or three with guard pages, and three more that ask what a file is. An access adds
+//! a bounds check to what it does to the bytes; it follows no pointer but the region's own, unless writes are tracked or the
+//! protection may change.
 //!
 //! # Features
 //!
 //! * `serde`: descriptions of memory (backings, policies, whole guests) and reports can be read from and written to a
 //!   configuration; without it they are plain values.
-//!
-//! Linux only.
 
 #![cfg_attr(
     not(test),

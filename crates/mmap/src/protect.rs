@@ -56,7 +56,8 @@ pub enum ProtectError {
 }
 
 impl<B: Bitmap> MmapRegion<B> {
-    /// Returns what may be done with all of `[offset, offset + length)`; nothing with what is not in the region.
+    /// Returns what may be done with all of `[offset, offset + length)`: the least that any of its bytes allows, and nothing if it
+    /// reaches past the end of the region. Of no bytes it is what may be done with the one at `offset`.
     pub fn protection(&self, offset: usize, length: usize) -> Protection {
         if self.range(offset, length).is_none() {
             return Protection::NoAccess;
@@ -94,12 +95,29 @@ impl<B: Bitmap> MmapRegion<B> {
     /// Changes what may be done with `[offset, offset + length)`, whole pages, while nobody has a window on the region.
     ///
     /// For instance to make a firmware read-only once it is loaded. If the whole region changes, accesses stay as
-    /// fast as before; else each looks up its protection from now on, at a cost of some ten nanoseconds.
+    /// fast as before; else each looks up its protection from now on, at a cost of some ten nanoseconds. The range may also
+    /// end with the region, if the region owns its memory; one of no bytes changes nothing.
     ///
     /// # Errors
     ///
     /// [`OutOfBounds`](ProtectError::OutOfBounds), [`Unaligned`](ProtectError::Unaligned): the range is none that can be protected;
     /// [`Refused`](ProtectError::Refused): the system's answer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_mmap::{MmapRegion, Protection};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut firmware = MmapRegion::<()>::new(1 << 20)?;
+    /// firmware.as_volatile_slice().write_slice(b"firmware", 0)?;
+    /// firmware.set_protection(0, 1 << 20, Protection::ReadOnly)?;
+    /// assert_eq!(firmware.as_volatile_slice().read_obj::<[u8; 8]>(0)?, *b"firmware");
+    /// assert!(firmware.as_volatile_slice().write_obj(0u8, 0).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_protection(
         &mut self,
         offset: usize,
@@ -140,7 +158,24 @@ impl<B: Bitmap> MmapRegion<B> {
     ///
     /// # Errors
     ///
-    /// As for [`set_protection`](Self::set_protection), and [`Fixed`](ProtectError::Fixed).
+    /// As for [`set_protection`](Self::set_protection), and [`Fixed`](ProtectError::Fixed) if the region was not built for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder, Protection};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = MmapRegionBuilder::new(1 << 20).with_changeable_protection();
+    /// let region: MmapRegion = builder.build()?;
+    /// // SAFETY: no window on the first half is open, and nobody has a pointer to it.
+    /// unsafe { region.protect(0, 1 << 19, Protection::NoAccess) }?;
+    /// assert!(region.get_slice(0, 8).is_err());
+    /// assert!(region.get_slice(1 << 19, 8)?.write_obj(1u8, 0).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub unsafe fn protect(
         &self,
         offset: usize,

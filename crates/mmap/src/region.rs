@@ -30,7 +30,8 @@ use crate::{
 
 /// A piece of memory mapped into this process, and the bitmap that records writes to it.
 ///
-/// It is unmapped on drop, unless it was built around a raw pointer. [`MmapRegionBuilder`] has all options.
+/// It is unmapped on drop, unless it was built around a raw pointer that was not handed over. [`MmapRegionBuilder`] has all
+/// options.
 ///
 /// The region knows its protection. Mapped without `PROT_WRITE` it hands out read-only slices, which
 /// refuse writes. Mapped without `PROT_READ` it hands out no slice at all; it can still be given to a
@@ -85,7 +86,7 @@ pub(crate) struct Properties {
 /// Short ways to a region. It has no guard pages, so that it costs no more than the call that maps it; one that is built by a
 /// [`MmapRegionBuilder`] has.
 impl<B: NewBitmap> MmapRegion<B> {
-    /// Maps `size` bytes of anonymous private memory, readable and writable.
+    /// Maps `size` bytes of anonymous private memory, readable and writable; they need not be whole pages.
     ///
     /// # Errors
     ///
@@ -94,11 +95,35 @@ impl<B: NewBitmap> MmapRegion<B> {
         MmapRegionBuilder::new(size).without_guard_pages().build()
     }
 
-    /// Maps `size` bytes of a file, readable, writable and shared.
+    /// Maps `size` bytes of a file, readable, writable and shared, as [`MmapRegionBuilder::with_file_offset`] does.
     ///
     /// # Errors
     ///
     /// Those of [`MmapRegionBuilder::build`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::fs::FileExt;
+    ///
+    /// use guest_memory_core::FileOffset;
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionError};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = tempfile::tempfile()?;
+    /// file.write_all_at(b"saved", 0x1_0000)?;
+    /// file.set_len(0x2_0000)?;
+    /// let file = FileOffset::new(file, 0x1_0000);
+    /// let region = MmapRegion::<()>::from_file(file.clone(), 0x1_0000)?;
+    /// assert_eq!(region.as_volatile_slice().read_obj::<[u8; 5]>(0)?, *b"saved");
+    ///
+    /// // What reaches past the end of the file would be a signal when it is touched.
+    /// let error = MmapRegion::<()>::from_file(file, 0x1_0001).err().ok_or("mapped")?;
+    /// assert!(matches!(error, MmapRegionError::MappingPastEof { file_len: 0x2_0000, .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_file(file_offset: FileOffset, size: usize) -> Result<Self, MmapRegionError> {
         MmapRegionBuilder::new(size)
             .without_guard_pages()
@@ -106,7 +131,9 @@ impl<B: NewBitmap> MmapRegion<B> {
             .build()
     }
 
-    /// Maps `size` bytes of a file, or of nothing, with the given protection and flags.
+    /// Maps `size` bytes of a file, or of nothing, with the given protection, an OR of `PROT_*`, and flags, an OR of `MAP_*`.
+    ///
+    /// Without a file the flags must hold `MAP_ANONYMOUS`, with one they must not.
     ///
     /// # Errors
     ///
@@ -127,7 +154,8 @@ impl<B: NewBitmap> MmapRegion<B> {
         }
     }
 
-    /// Makes a region of memory that somebody else mapped and will unmap; protection and flags describe it.
+    /// Makes a region of `size` bytes from `addr` on that somebody else mapped and will unmap; protection, an OR of `PROT_*`, and
+    /// flags, an OR of `MAP_*`, describe it.
     ///
     /// For memory that the region is to unmap see [`MmapRegionBuilder::with_owned_mmap_pointer`].
     ///
@@ -205,14 +233,15 @@ impl<B: Bitmap> MmapRegion<B> {
         applied
     }
 
-    /// Returns the host address of the first byte.
+    /// Returns the host address of the first byte, a multiple of the page.
     ///
-    /// Writes through it are not recorded in the bitmap. It is valid as long as the region lives.
+    /// Writes through it are not recorded in the bitmap. It is valid as long as the region lives, for what the
+    /// [protection](Self::protection) allows.
     pub fn as_ptr(&self) -> *mut u8 {
         self.mapping.as_ptr()
     }
 
-    /// Returns the size in bytes; never 0.
+    /// Returns the size in bytes, as it was asked for: never 0, and not always whole pages.
     pub fn size(&self) -> usize {
         self.mapping.len_bytes()
     }
@@ -285,7 +314,24 @@ impl<B: Bitmap> MmapRegion<B> {
     /// descriptor of the file, duplicated or opened anew, does not hide the overlap. Devices are told
     /// apart by their number, and files without a type (some that the kernel makes for descriptors
     /// only) by the descriptor. Whether the mappings are shared or private does not matter: even a
-    /// private one shows the file's changes until it is written. Regions without a file never overlap.
+    /// private one shows the file's changes until it is written. Regions without a file never overlap. What is left of a last
+    /// page behind a region does not count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_core::FileOffset;
+    /// use guest_memory_mmap::MmapRegion;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = tempfile::tempfile()?;
+    /// file.set_len(0x3_0000)?;
+    /// let of = |file, start| MmapRegion::<()>::from_file(FileOffset::new(file, start), 0x2_0000);
+    /// let (low, high) = (of(file.try_clone()?, 0)?, of(file, 0x1_0000)?);
+    /// assert!(low.fds_overlap(&high));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fds_overlap<T: Bitmap>(&self, other: &MmapRegion<T>) -> bool {
         let (Some(ours), Some(theirs)) = (&self.file, &other.file) else {
             return false;
