@@ -41,7 +41,7 @@ pub enum MmapRegionError {
         /// Length of the file.
         file_len: u64,
     },
-    /// The operating system refused the mapping.
+    /// The operating system refused the mapping, or to put it in its place.
     #[error("mmap failed")]
     Mmap(#[source] io::Error),
     /// The size is zero.

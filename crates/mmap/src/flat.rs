@@ -97,7 +97,7 @@ pub struct FlatGuestMemory<B = ()> {
 }
 
 impl<B: NewBitmap> FlatGuestMemory<B> {
-    /// Starts the description of a memory that spans `span` bytes of guest addresses.
+    /// Starts the description of a memory that spans `span` bytes of guest addresses; see [`FlatGuestMemoryBuilder::new`].
     pub fn builder(span: GuestUsize) -> FlatGuestMemoryBuilder<B> {
         FlatGuestMemoryBuilder::new(span)
     }
@@ -125,7 +125,7 @@ impl<B: Bitmap> FlatGuestMemory<B> {
         }
     }
 
-    /// Makes a memory with one more region at a guest address.
+    /// Makes a memory with one more region at a guest address, a multiple of the page of its memory.
     ///
     /// # Errors
     ///

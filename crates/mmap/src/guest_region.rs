@@ -60,7 +60,7 @@ pub struct GuestRegionMmap<B = ()> {
 }
 
 impl<B: Bitmap> GuestRegionMmap<B> {
-    /// Places a mapping at a guest address.
+    /// Places a mapping at a guest address, which need not be that of a page.
     ///
     /// Returns `None` if it would reach past the last address; it may end right there, at 2^64.
     pub fn new(mapping: MmapRegion<B>, guest_base: GuestAddress) -> Option<Self> {
@@ -111,7 +111,8 @@ impl<B: Bitmap> GuestRegionMmap<B> {
 
     /// Keeps a hypervisor's file beside the region, which holds what only the guest sees (guest_memfd).
     ///
-    /// Nothing of it is mapped; the monitor gives both to the hypervisor.
+    /// Nothing of it is mapped; the monitor gives both to the hypervisor. The region starts in the file where the offset says, in
+    /// bytes: a multiple of the system's page.
     ///
     /// # Errors
     ///
@@ -137,7 +138,8 @@ impl<B: Bitmap> GuestRegionMmap<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`MmapRegion::set_protection`]; [`Fixed`](ProtectError::Fixed) if somebody else has the mapping.
+    /// Those of [`MmapRegion::set_protection`]; [`Fixed`](ProtectError::Fixed) if somebody else has the
+    /// [mapping](Self::get_mmap).
     pub fn set_protection(
         &mut self,
         offset: usize,
@@ -182,7 +184,7 @@ impl<B: Bitmap> GuestRegionMmap<B> {
 }
 
 impl<B: NewBitmap> GuestRegionMmap<B> {
-    /// Maps `size` bytes, anonymous or of a file, shared, without guard pages, and places them at a guest address.
+    /// Maps `size` bytes, anonymous and private or of a file and shared, without guard pages, and places them at a guest address.
     ///
     /// # Errors
     ///
@@ -234,7 +236,8 @@ impl<B: Bitmap> GuestMemoryRegion for GuestRegionMmap<B> {
     ///
     /// # Errors
     ///
-    /// [`InvalidGuestAddress`](GuestMemoryError::InvalidGuestAddress) if the region has no such byte.
+    /// [`InvalidGuestAddress`](GuestMemoryError::InvalidGuestAddress) if the region has no such byte. The address in it is the
+    /// guest's, and wraps where the sum exceeds 2^64.
     fn get_host_address(&self, addr: MemoryRegionAddress) -> GuestMemoryResult<*mut u8> {
         match usize::try_from(addr.0) {
             // In bounds by the guard; wrapping keeps this free of unsafe code.

@@ -36,6 +36,8 @@ const DIRTY_PAGE: usize = 4096;
 /// region that is not tracked. Resident is what is [in memory](crate::MmapRegion::resident_bytes). A policy in brackets was
 /// refused. The nodes are those that hold pages of the region now.
 ///
+/// Printing takes a look at each page of 4 KiB of a region that is tracked, and asks the kernel about each page in memory.
+///
 /// # Examples
 ///
 /// ```
@@ -63,7 +65,7 @@ pub struct MemoryTable<'a, B = ()> {
 type Cell<'a, B> = Box<dyn Fn(&GuestRegionMmap<B>) -> String + 'a>;
 
 impl<'a, B: Bitmap> MemoryTable<'a, B> {
-    /// Makes the table of a memory.
+    /// Makes the table of a memory, with the columns that every table has.
     #[must_use]
     pub fn new(memory: &'a GuestMemoryMmap<B>) -> Self {
         Self {
@@ -72,7 +74,7 @@ impl<'a, B: Bitmap> MemoryTable<'a, B> {
         }
     }
 
-    /// Adds a column at the right.
+    /// Adds a column at the right. `cell` is called for each region when the table is printed; a hole has `-` there.
     #[must_use]
     pub fn with_column(
         mut self,

@@ -11,6 +11,16 @@ use crate::error::MmapRegionError;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Alignment of a mapping in this process's address space: a power of two, in bytes.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::Alignment;
+///
+/// assert_eq!(Alignment::new(2 << 20), Some(Alignment::TWO_MIB));
+/// assert_eq!(Alignment::new(3 << 20), None);
+/// assert_eq!(Alignment::ONE_GIB.bytes(), 1 << 30);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(
     feature = "serde",
@@ -56,6 +66,11 @@ pub struct AlignmentError(usize);
 impl TryFrom<usize> for Alignment {
     type Error = AlignmentError;
 
+    /// Makes one of a number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// If that is no power of two.
     fn try_from(bytes: usize) -> Result<Self, AlignmentError> {
         Self::new(bytes).ok_or(AlignmentError(bytes))
     }

@@ -4,6 +4,23 @@
 use std::fmt;
 
 /// What this process may do with a mapping; more is greater.
+///
+/// It is about this process alone: what a guest may do is up to the hypervisor.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder, Protection};
+/// use guest_memory_volatile::VolatileMemory;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let builder = MmapRegionBuilder::new(0x1000).with_protection(Protection::ReadOnly);
+/// let region: MmapRegion = builder.build()?;
+/// assert!(region.get_slice(0, 8)?.write_obj(1u8, 0).is_err());
+/// assert!(Protection::NoAccess < region.protection(0, 0x1000));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(
     feature = "serde",
@@ -42,13 +59,13 @@ impl Protection {
         }
     }
 
-    /// Says whether memory can be read.
+    /// Says whether memory can be read: all but [`NoAccess`](Self::NoAccess).
     #[must_use]
     pub const fn is_readable(self) -> bool {
         !matches!(self, Self::NoAccess)
     }
 
-    /// Says whether memory can be written.
+    /// Says whether memory can be written, and read as well.
     #[must_use]
     pub const fn is_writable(self) -> bool {
         matches!(self, Self::ReadWrite)

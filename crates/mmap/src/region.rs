@@ -373,7 +373,8 @@ impl<B: Bitmap> MmapRegion<B> {
                 .map(|file| (file.file_offset.file().as_fd(), file.file_offset.start())),
             mapped: PhantomData,
         };
-        // SAFETY: the mapping is this region's memory and mapped as long as `self` is borrowed.
+        // SAFETY: the mapping is this region's memory and mapped as long as `self` is borrowed, by invariant 2 with this
+        // protection; what else the details say was learned when it was mapped.
         unsafe { Extent::new(self.mapping.start(), self.size(), details) }
     }
 

@@ -21,7 +21,7 @@ const MOST_NAMES: u32 = 100;
 /// Where sysfs has the pools, a folder for each size.
 const POOLS: &str = "/sys/kernel/mm/hugepages";
 
-/// Size of the huge pages behind a region.
+/// Size of the pages of one of the system's pools of huge pages.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

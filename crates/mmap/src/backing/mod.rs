@@ -29,7 +29,27 @@ use file::BackingFile;
 /// is mapped already to [`with_raw_mmap_pointer`](crate::MmapRegionBuilder::with_raw_mmap_pointer).
 ///
 /// Whatever the backing, pages of huge pages are set aside in the system's pool when the region is built: an
-/// empty pool is an error then, not a signal later.
+/// empty pool is an error then, not a signal later. New memory reads as zero, a file that was there as what it holds.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::{Backing, BackingKind, MmapRegion, MmapRegionBuilder, Sharing};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// let nvdimm = Backing::File {
+///     path: folder.path().join("nvdimm"),
+///     offset: 0,
+///     sharing: Sharing::Shared,
+///     grow: true,
+/// };
+/// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_backing(nvdimm).build()?;
+/// assert_eq!(region.backing(), BackingKind::File);
+/// assert_eq!(std::fs::metadata(folder.path().join("nvdimm"))?.len(), 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -71,12 +91,13 @@ pub enum Backing {
     File {
         /// Its path.
         path: PathBuf,
-        /// Where in the file the region starts, in bytes: whole pages.
+        /// Where in the file the region starts, in bytes: a multiple of the page.
         #[cfg_attr(feature = "serde", serde(default))]
         offset: u64,
         /// Whether writes go to the file, or to a private copy of the pages they touch.
         sharing: Sharing,
-        /// Whether a file that does not exist is made, and one that is too short extended.
+        /// Whether a file that does not exist is made, and one that is too short extended. It stays so, also if the region cannot be
+        /// built then.
         #[cfg_attr(feature = "serde", serde(default))]
         grow: bool,
     },

@@ -13,7 +13,24 @@ use crate::sys;
 /// Seals of a memory file. Once there, a seal cannot be taken off, by nobody.
 ///
 /// All three by default. A peer with the descriptor could otherwise shrink the file, which makes the next access a SIGBUS,
-/// or seal it against writes that are still to come.
+/// or seal it against writes that are still to come. It prints as a list, such as `shrink, grow`, or `none`.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::{Backing, MmapRegion, MmapRegionBuilder, Seals};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A file that a peer may extend, to plug memory later, and not shrink.
+/// let seals = Seals { grow: false, ..Seals::ALL };
+/// let ram = Backing::Memfd { name: "ram".to_owned(), seals, huge_pages: None };
+/// let region: MmapRegion = MmapRegionBuilder::new(0x1000).with_backing(ram).build()?;
+/// let file = region.file_offset().ok_or("no file")?.file();
+/// assert!(file.set_len(0x2000).is_ok());
+/// assert!(file.set_len(0x1000).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(
     feature = "serde",

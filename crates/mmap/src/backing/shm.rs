@@ -24,7 +24,8 @@ const LONGEST_NAME: usize = 255;
 pub enum ShmObject {
     /// It is there, and long enough.
     Open,
-    /// It is made and keeps its name, until somebody unlinks it; there must be none of the name.
+    /// It is made and keeps its name, until somebody unlinks it, also if the region cannot be built then; there must be none of
+    /// the name.
     Create,
     /// It is made and loses its name at once, so that only who is given the descriptor can map it.
     CreateUnlinked,

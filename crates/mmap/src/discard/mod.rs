@@ -158,7 +158,7 @@ impl<B: Bitmap> MmapRegion<B> {
     }
 
     /// Gives those whole pages inside `[offset, offset + length)` back to the system that are in use and hold nothing but
-    /// zeroes, and returns their size in bytes.
+    /// zeroes, and returns how many bytes they have together.
     ///
     /// Nothing may write the range during the call, neither the guest nor a device: what is written between
     /// the look at a page and its end is lost.
@@ -172,6 +172,24 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Dirty tracking
     ///
     /// As for [`discard`](Self::discard).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_memfd("ram").build()?;
+    /// let slice = region.as_volatile_slice();
+    /// slice.fill(0)?;
+    /// slice.write_obj(1u8, 0)?;
+    /// // All but the page that holds something.
+    /// let bytes = region.discard_zero_pages(0, 1 << 20)?;
+    /// assert_eq!(bytes, (1 << 20) - region.page_size());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn discard_zero_pages(&self, offset: usize, length: usize) -> Result<usize, DiscardError> {
         self.check_discardable(self.range_to_discard(offset, length)?)?;
         let details = self.extent().details();

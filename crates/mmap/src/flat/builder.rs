@@ -45,6 +45,9 @@ pub struct FlatGuestMemoryBuilder<B = ()> {
 impl<B: NewBitmap> FlatGuestMemoryBuilder<B> {
     /// Starts the description of a memory that spans `span` bytes of guest addresses, from 0 on if nothing else is said, with a
     /// bitmap that covers them all.
+    ///
+    /// The span is at least 1 and at most `isize::MAX`. It costs addresses of this process, and memory only where there are regions,
+    /// but for the bitmap.
     #[must_use]
     pub fn new(span: GuestUsize) -> Self {
         Self::with_choice(span, BitmapChoice::OfSize(B::with_len))

@@ -9,6 +9,21 @@ use guest_memory_bitmap::{BS, Bitmap, WithBitmapSlice};
 ///
 /// A region of a [`FlatGuestMemory`](crate::FlatGuestMemory) has one, so that its marks are the memory's. Windows borrow the
 /// bitmap itself: making one counts no reference. As every slice of a bitmap, it ends where the bitmap does.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use guest_memory_bitmap::{AtomicBitmap, Bitmap, NewBitmap};
+/// use guest_memory_mmap::PartBitmap;
+///
+/// let whole = Arc::new(AtomicBitmap::with_len(0x10_0000));
+/// let part = PartBitmap::new(Arc::clone(&whole), 0x8_0000);
+/// part.mark_dirty(0x10, 1);
+/// assert!(whole.dirty_at(0x8_0010) && part.dirty_at(0x10));
+/// assert_eq!(part.tracked_bytes(), Some(0x8_0000));
+/// ```
 #[derive(Debug)]
 pub struct PartBitmap<B> {
     whole: Arc<B>,

@@ -22,6 +22,23 @@ pub struct PlanStep {
 /// What building a guest's memory will do, in order, and what stands in its way.
 ///
 /// It prints one line for each.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_core::GuestAddress;
+/// use guest_memory_mmap::{GuestMemoryBuilder, RegionSpec};
+///
+/// let guest = GuestMemoryBuilder::new()
+///     .with_region(RegionSpec::new("low", GuestAddress(0), 2 << 20))
+///     .with_region(RegionSpec::new("high", GuestAddress(1 << 20), 2 << 20));
+/// let plan = guest.plan();
+/// assert_eq!(plan.steps().len(), 2);
+/// let problem = &plan.problems()[0];
+/// assert_eq!((problem.region.as_str(), problem.field), ("high", "start"));
+/// assert_eq!(problem.valid, "\"low\" takes all up to 0x200000");
+/// assert!(plan.to_string().starts_with("low   map 2 MiB for [0x0, 0x200000) from private anonymous memory"));
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GuestMemoryPlan {
     steps: Vec<PlanStep>,
@@ -44,7 +61,7 @@ impl GuestMemoryPlan {
         &self.problems
     }
 
-    /// Returns how many huge pages of a size, in bytes, will be taken from the pool.
+    /// Returns how many huge pages of a size, in bytes, will be taken from the pool; 0 for a size that no region has.
     #[must_use]
     pub fn huge_pages(&self, page_size: usize) -> usize {
         self.huge_pages.get(&page_size).copied().unwrap_or(0)

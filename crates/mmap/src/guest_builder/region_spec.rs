@@ -13,6 +13,24 @@ use crate::{
 /// Describes one region: where the guest sees it, what it is made of, how it is treated.
 ///
 /// Without further calls it is RAM of private anonymous memory, readable and writable, between guard pages.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_core::GuestAddress;
+/// use guest_memory_mmap::{MmapRegion, Protection, RegionKind, RegionSpec};
+///
+/// # fn main() -> Result<(), guest_memory_mmap::MmapRegionError> {
+/// let firmware = RegionSpec::new("firmware", GuestAddress(0xfff0_0000), 1 << 20)
+///     .with_kind(RegionKind::Rom)
+///     .with_protection(Protection::ReadOnly);
+/// assert!(firmware.has_guard_pages());
+/// // The mapping alone, for who does not want a whole guest.
+/// let mapping: MmapRegion = firmware.region_builder().build()?;
+/// assert_eq!(mapping.size(), 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -46,7 +64,7 @@ fn with_guard_pages() -> bool {
 }
 
 impl RegionSpec {
-    /// Describes `size` bytes at a guest address; errors, plans and tables call them by the label.
+    /// Describes `size` bytes at a guest address; errors, plans and tables call them by the label, which no other region may have.
     #[must_use]
     pub fn new(label: impl Into<String>, start: GuestAddress, size: usize) -> Self {
         Self {

@@ -70,6 +70,8 @@ pub struct Asked<P> {
 
 /// What is asked for of memory: at most one policy of each kind, none to begin with.
 ///
+/// They are applied when a region is [built](crate::MmapRegionBuilder::with_policies), in the order of [`PolicyKind::ALL`].
+///
 /// # Examples
 ///
 /// ```
@@ -111,7 +113,7 @@ pub struct Policies {
 macro_rules! policy_methods {
     ($($field:ident, $getter:ident: $policy:ty, $what:literal;)*) => {
         $(
-            #[doc = concat!("Asks for a policy on ", $what, ", in place of an earlier one.")]
+            #[doc = concat!("Asks for a policy on ", $what, ", in place of an earlier one, and says how much it is needed.")]
             #[must_use]
             pub fn $field(mut self, policy: $policy, need: Need) -> Self {
                 self.$field = Some(Asked { policy, need });

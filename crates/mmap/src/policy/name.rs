@@ -47,6 +47,10 @@ impl FromStr for MemoryName {
     type Err = MemoryNameError;
 
     /// Takes 1 to 79 printable ASCII characters but `\`, `` ` ``, `$`, `[` and `]`.
+    ///
+    /// # Errors
+    ///
+    /// If the name is something else; the error has it.
     fn from_str(name: &str) -> Result<Self, MemoryNameError> {
         let is_allowed = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\\`$[]".contains(&byte);
         let fits = (1..=LONGEST).contains(&name.len()) && name.bytes().all(is_allowed);

@@ -21,7 +21,10 @@ const LAST_NODE: u32 = 1023;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
-pub struct NumaNode(pub u32);
+pub struct NumaNode(
+    /// The number, as in `/sys/devices/system/node/node0`.
+    pub u32,
+);
 
 impl fmt::Display for NumaNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +91,11 @@ impl From<NumaNode> for NumaNodes {
 impl FromStr for NumaNodes {
     type Err = NumaNodesError;
 
-    /// Parses numbers and ranges of them, both ends included, with commas between; nothing is the empty set.
+    /// Parses numbers up to 1023 and ranges of them, both ends included, with commas between; nothing is the empty set.
+    ///
+    /// # Errors
+    ///
+    /// If a part between two commas is something else; the error has it.
     fn from_str(text: &str) -> Result<Self, NumaNodesError> {
         let ranges = number_list::parse(text, LAST_NODE).map_err(NumaNodesError::at)?;
         Ok(ranges.into_iter().flatten().map(NumaNode).collect())

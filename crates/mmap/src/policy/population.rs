@@ -16,11 +16,27 @@ use crate::{NumaNode, Prefault};
 /// from, if its [`NumaPolicy`](crate::NumaPolicy) names one.
 ///
 /// [`MmapRegion::prefault`](crate::MmapRegion::prefault) does the same later, with a progress and a way to call it off.
+///
+/// # Examples
+///
+/// ```
+/// use std::num::NonZeroUsize;
+///
+/// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder, Need, Policies, Population};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let population = Population { threads: NonZeroUsize::MIN };
+/// let policies = Policies::new().population(population, Need::Required);
+/// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_policies(policies).build()?;
+/// assert!(region.is_resident(0, 1 << 20)?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Population {
-    /// How many threads do it.
+    /// How many threads do it; if it is one, and the memory comes from no certain node, that is the caller's.
     pub threads: NonZeroUsize,
 }
 

@@ -15,7 +15,7 @@ pub enum Refusal {
     /// The kernel refused.
     #[error("{hint}")]
     Kernel {
-        /// What it said, if it was more than an answer that makes no sense.
+        /// What it said, if it was more than an answer that makes no sense: an errno.
         errno: Option<i32>,
         /// What it may have meant.
         hint: Cow<'static, str>,
@@ -23,7 +23,7 @@ pub enum Refusal {
     /// A page could not be brought in.
     #[error("{reason}")]
     Population {
-        /// What the kernel said, if it was asked.
+        /// What the kernel said, if it was asked: an errno.
         errno: Option<i32>,
         /// Which page, why, and how many were brought in before.
         reason: String,
@@ -33,11 +33,11 @@ pub enum Refusal {
         "without CAP_IPC_LOCK the limit (RLIMIT_MEMLOCK) is {limit_bytes} bytes, {locked_bytes} are locked already"
     )]
     LockLimit {
-        /// What the kernel said.
+        /// What the kernel said: an errno.
         errno: i32,
-        /// What is locked already.
+        /// What is locked already, in bytes.
         locked_bytes: usize,
-        /// What may be.
+        /// What may be, in bytes.
         limit_bytes: usize,
     },
     /// The set of NUMA nodes is empty.
@@ -103,7 +103,7 @@ impl Refusal {
         }
     }
 
-    /// Returns what the kernel said, if it was asked.
+    /// Returns what the kernel said, if it was asked: an errno.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -139,6 +139,28 @@ impl fmt::Display for PolicyEntry {
 /// What became of each policy, in the order in which they were applied.
 ///
 /// It prints one line for each, also for those that nobody asked for.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_mmap::{
+///     CoreDump, MmapRegion, MmapRegionBuilder, Need, Outcome, PageMerging, Policies, PolicyKind, Refusal,
+/// };
+///
+/// # fn main() -> Result<(), guest_memory_mmap::MmapRegionError> {
+/// let policies = Policies::new()
+///     .core_dump(CoreDump::Exclude, Need::Required)
+///     .page_merging(PageMerging::Merge, Need::Wished);
+/// let builder = MmapRegionBuilder::new(1 << 20).with_memfd("ram").with_policies(policies);
+/// let region: MmapRegion = builder.build()?;
+/// assert_eq!(region.policies().outcome(PolicyKind::CoreDump), &Outcome::Applied);
+/// // The kernel would take it for shared memory, and merge none.
+/// let refused = Outcome::Refused(Refusal::NotPrivate);
+/// assert_eq!(region.policies().outcome(PolicyKind::PageMerging), &refused);
+/// assert_eq!(region.policies().refused().count(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -147,7 +169,7 @@ pub struct PolicyReport {
 }
 
 impl PolicyReport {
-    /// Returns what became of a policy.
+    /// Returns what became of a policy; [`Outcome::NotAsked`] if nobody asked for one of the kind.
     #[must_use]
     pub fn outcome(&self, kind: PolicyKind) -> &Outcome {
         let mut entries = self.entries.iter();

@@ -77,7 +77,7 @@ impl<'a> Prefault<'a> {
     /// Lets the threads run on these processors only, by their numbers; the caller's thread then only waits.
     ///
     /// Without a memory policy a page comes from the node of the processor that touches it first. No processor at all
-    /// stands for the caller's own.
+    /// stands for the caller's own. Where none of them may be used, populating is a [`Thread`](PrefaultError::Thread) error.
     #[must_use]
     pub fn with_cpus(mut self, cpus: impl Into<Vec<usize>>) -> Self {
         self.cpus = cpus.into();
@@ -190,7 +190,7 @@ impl<B: Bitmap> MmapRegion<B> {
         self.prefault_range(0, self.size(), how)
     }
 
-    /// Populates the pages of `[offset, offset + length)`, including those that it shares with bytes outside.
+    /// Populates the pages of `[offset, offset + length)`, including those that it shares with bytes outside; of no bytes none.
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ impl<B: Bitmap> MmapRegion<B> {
         in_memory::is_resident(&self.extent(), range).map_err(no_answer(offset, length))
     }
 
-    /// Counts the bytes of `[offset, offset + length)` that are in memory.
+    /// Counts the bytes of `[offset, offset + length)` that are in memory; of a page that lies partly in the range, those that do.
     ///
     /// # Errors
     ///
@@ -57,15 +57,14 @@ impl<B: Bitmap> MmapRegion<B> {
     /// # Examples
     ///
     /// ```
-    /// use guest_memory_mmap::MmapRegion;
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder};
     /// use guest_memory_volatile::VolatileMemory;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let region = MmapRegion::<()>::new(1 << 20)?;
+    /// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_memfd("ram").build()?;
     /// region.as_volatile_slice().write_obj(1u8, 0)?;
     /// let in_memory = region.resident_ranges(0, 1 << 20)?;
-    /// assert_eq!(in_memory.len(), 1);
-    /// assert_eq!(in_memory[0].start, 0);
+    /// assert_eq!(in_memory, [0..region.page_size()]);
     /// assert!(!region.is_resident(0, 1 << 20)?);
     /// # Ok(())
     /// # }
@@ -91,6 +90,22 @@ impl<B: Bitmap> MmapRegion<B> {
     /// [`OutOfBounds`](ResidencyError::OutOfBounds) if the range reaches past the end,
     /// [`NoFile`](ResidencyError::NoFile) if the region has none,
     /// [`Query`](ResidencyError::Query) if the file cannot be opened again or asked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder};
+    /// use guest_memory_volatile::VolatileMemory;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // What of a memory file a snapshot has to copy.
+    /// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_memfd("ram").build()?;
+    /// region.as_volatile_slice().write_obj(1u8, 0x8_0000)?;
+    /// let data = region.data_ranges(0, 1 << 20)?;
+    /// assert_eq!(data, [0x8_0000..0x8_0000 + region.page_size()]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn data_ranges(
         &self,
         offset: usize,
