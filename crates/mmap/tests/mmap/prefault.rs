@@ -12,8 +12,9 @@ use std::thread::{self, ThreadId};
 use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 use guest_memory_core::{FileOffset, GuestAddress, GuestMemory};
 use guest_memory_mmap::{
-    GuestMemoryMmap, HugePageSize, MmapRegion, MmapRegionBuilder, Prefault, PrefaultError,
-    PrefaultMethod, PrefaultProgress, PrefaultReason, Protection, prefault_all,
+    GuestMemoryMmap, HugePageSize, MmapRegion, MmapRegionBuilder, Need, Policies, Prefault,
+    PrefaultError, PrefaultMethod, PrefaultProgress, PrefaultReason, Protection,
+    TransparentHugePages, prefault_all,
 };
 use guest_memory_volatile::VolatileMemory;
 
@@ -116,7 +117,10 @@ fn pages_are_populated_for_what_may_be_done_with_them() {
 
 #[test]
 fn a_range_is_populated_with_the_pages_around_it() {
-    let region = MmapRegion::<()>::new(SIZE).unwrap();
+    // By small pages, so that none brings in more than its own.
+    let small = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    let builder = MmapRegionBuilder::<()>::new(SIZE).with_policies(small);
+    let region = builder.build().unwrap();
     let report = region.prefault_range(BIG_PAGE - 1, 2, &Prefault::new());
     let populated = report.unwrap().populated;
     assert_eq!(region.resident_bytes(0, SIZE).unwrap(), populated);
