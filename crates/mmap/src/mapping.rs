@@ -123,7 +123,7 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Nobody else may unmap or replace any of it, from now on. It must be memory of [`external`](Self::external).
+    /// Nobody else may unmap or replace any page of it, from now on. It must be memory of [`external`](Self::external).
     pub(crate) unsafe fn take_over(&mut self) {
         // SAFETY: mapped by this type's invariant 1, which by invariant 2 neither wraps nor exceeds `isize::MAX`; left to us
         // alone, as the caller vouches.
@@ -153,11 +153,12 @@ impl Mapping {
         !matches!(self.keeper, Keeper::Stranger)
     }
 
-    /// Changes the protection of whole pages, `[offset, offset + len_bytes)`.
+    /// Changes the protection of whole pages, `[offset, offset + len_bytes)`. Of memory that is unmapped on drop the range may also
+    /// end with the mapping.
     ///
     /// # Safety
     ///
-    /// Nobody may rely on a protection that is taken away; invariant 1 is up to the caller.
+    /// Nobody may rely on a protection that is taken away, of none of these pages; invariant 1 is up to the caller.
     pub(crate) unsafe fn protect(
         &self,
         offset: usize,

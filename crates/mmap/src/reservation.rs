@@ -65,7 +65,7 @@ impl Contents<'_> {
 /// # Invariants
 ///
 /// 1. Every byte of `[start, start + len_bytes)` that is not `lost` is mapped, by this reservation or what was put into it,
-///    and nobody else unmaps or replaces any of it.
+///    and nobody else unmaps or replaces any of it, nor what is left of the last page.
 /// 2. `start + len_bytes` does not wrap, and `len_bytes <= isize::MAX`, so that an offset up to it can be added to `start`.
 #[derive(Debug)]
 pub(crate) struct Reservation {
@@ -102,7 +102,7 @@ impl Reservation {
     ///
     /// # Safety
     ///
-    /// The range must be mapped, must not wrap nor exceed `isize::MAX` bytes, and nobody else may unmap or replace any of it
+    /// The range must be mapped, must not wrap nor exceed `isize::MAX` bytes, and nobody else may unmap or replace any page of it
     /// from now on.
     pub(crate) unsafe fn adopt(start: NonNull<u8>, len_bytes: usize) -> Self {
         Self::new(start, len_bytes)
@@ -130,7 +130,7 @@ impl Reservation {
 
     /// Puts memory in the place of `[offset, offset + len_bytes)`, where there is none.
     ///
-    /// Offset and length must be whole pages, of the contents. After an error the place is vacant again.
+    /// Offset and length must be whole pages, of the contents. After an error the place is vacant again, or [lost](Self::has_lost).
     ///
     /// # Safety
     ///

@@ -131,7 +131,7 @@ impl Place {
         self.len_bytes
     }
 
-    /// Puts memory into the place. After an error the place is vacant, and given back.
+    /// Puts memory into the place. After an error the place is vacant and given back, or given up if somebody else may have it.
     ///
     /// # Safety
     ///

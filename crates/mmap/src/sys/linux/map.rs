@@ -69,7 +69,7 @@ pub(crate) unsafe fn mmap_at(
 ///
 /// # Safety
 ///
-/// All of the range must belong to the caller, and nothing may use what is mapped there any more.
+/// All pages of the range, the last one as a whole, must belong to the caller, and nothing may use what is mapped there any more.
 pub(crate) unsafe fn mmap_over(
     start: NonNull<u8>,
     len_bytes: usize,
@@ -77,7 +77,7 @@ pub(crate) unsafe fn mmap_over(
     flags: i32,
 ) -> io::Result<()> {
     let flags = flags | libc::MAP_FIXED;
-    // SAFETY: the caller owns the range and nobody uses what is replaced.
+    // SAFETY: the caller owns all pages, which the kernel rounds the end up to, and nobody uses what is replaced.
     let mapped = unsafe { libc::mmap64(start.as_ptr().cast(), len_bytes, prot, flags, -1, 0) };
     match mapped {
         libc::MAP_FAILED => Err(io::Error::last_os_error()),
@@ -92,14 +92,15 @@ pub(crate) unsafe fn mmap_over(
 ///
 /// # Safety
 ///
-/// Both ranges must belong to the caller and not overlap, and nothing may use what is mapped in either.
+/// All pages of both ranges, the last ones as a whole, must belong to the caller, the ranges must not overlap, and nothing may
+/// use what is mapped in either.
 pub(crate) unsafe fn mremap_over(
     from: NonNull<u8>,
     len_bytes: usize,
     to: NonNull<u8>,
 ) -> io::Result<()> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // SAFETY: the caller owns both ranges and nobody uses them.
+    // SAFETY: the caller owns all pages of both ranges, which are apart, and nobody uses them.
     let moved = unsafe {
         libc::mremap(
             from.as_ptr().cast(),
@@ -121,9 +122,10 @@ pub(crate) unsafe fn mremap_over(
 ///
 /// # Safety
 ///
-/// The range must belong to the caller, and nothing may rely on a protection that is taken away.
+/// All pages of the range, the last one as a whole, must belong to the caller, and nothing may rely on a protection that is taken
+/// away.
 pub(crate) unsafe fn mprotect(start: NonNull<u8>, len_bytes: usize, prot: i32) -> io::Result<()> {
-    // SAFETY: the caller owns the range and vouches for its users.
+    // SAFETY: the caller owns all pages, which the kernel rounds the end up to, and vouches for their users.
     match unsafe { libc::mprotect(start.as_ptr().cast(), len_bytes, prot) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -136,9 +138,9 @@ pub(crate) unsafe fn mprotect(start: NonNull<u8>, len_bytes: usize, prot: i32) -
 ///
 /// # Safety
 ///
-/// All of the range must belong to the caller, and nothing may use its bytes any more.
+/// All pages of the range, the last one as a whole, must belong to the caller, and nothing may use their bytes any more.
 pub(crate) unsafe fn munmap(start: NonNull<u8>, len_bytes: usize) -> io::Result<()> {
-    // SAFETY: the caller owns the range and nobody uses it any more.
+    // SAFETY: the caller owns all pages, which the kernel rounds the end up to, and nobody uses them any more.
     match unsafe { libc::munmap(start.as_ptr().cast(), len_bytes) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
