@@ -158,7 +158,7 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Nobody may rely on a protection that is taken away, of none of these pages; invariant 1 is up to the caller.
+    /// Nobody may rely on a protection that is taken away from these pages; invariant 1 is up to the caller.
     pub(crate) unsafe fn protect(
         &self,
         offset: usize,

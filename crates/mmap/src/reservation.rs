@@ -240,20 +240,8 @@ unsafe impl Sync for Reservation {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::tests::smaps::protections_in;
     use std::fs;
-
-    /// Returns the protections, as `/proc/self/maps` writes them, of the mappings that touch a range.
-    fn mappings(start: usize, len_bytes: usize) -> Vec<String> {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let touching = maps.lines().filter_map(|line| {
-            let (range, rest) = line.split_once(' ')?;
-            let (first, end) = range.split_once('-')?;
-            let first = usize::from_str_radix(first, 16).ok()?;
-            let end = usize::from_str_radix(end, 16).ok()?;
-            (first < start + len_bytes && start < end).then(|| rest[..4].to_owned())
-        });
-        touching.collect()
-    }
 
     #[test]
     fn what_is_filled_can_be_used_and_its_surroundings_cannot() {
@@ -274,18 +262,26 @@ mod tests {
             // SAFETY: the place is vacant, and the flags name no fixed address.
             let place = unsafe { reservation.fill(page, page, &contents) }.unwrap();
             assert_eq!(place.as_ptr().addr(), start + page);
-            assert!(mappings(start, page).iter().all(|prot| prot == "---p"));
-            assert_eq!(mappings(start + page, page), [shown]);
             assert!(
-                mappings(start + 2 * page, page)
+                protections_in(start, page)
+                    .iter()
+                    .all(|prot| prot == "---p")
+            );
+            assert_eq!(protections_in(start + page, page), [shown]);
+            assert!(
+                protections_in(start + 2 * page, page)
                     .iter()
                     .all(|prot| prot == "---p")
             );
             // SAFETY: filled above, and not used.
             unsafe { reservation.vacate(page, page) }.unwrap();
-            assert!(mappings(start, 3 * page).iter().all(|prot| prot == "---p"));
+            assert!(
+                protections_in(start, 3 * page)
+                    .iter()
+                    .all(|prot| prot == "---p")
+            );
             drop(reservation);
-            assert_eq!(mappings(start, 3 * page), [""; 0]);
+            assert_eq!(protections_in(start, 3 * page), [""; 0]);
         }
     }
 
@@ -303,11 +299,15 @@ mod tests {
         // SAFETY: the place is vacant, and the flags name no fixed address.
         let error = unsafe { reservation.fill(page, page, &contents) }.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
-        assert!(mappings(start, 3 * page).iter().all(|prot| prot == "---p"));
+        assert!(
+            protections_in(start, 3 * page)
+                .iter()
+                .all(|prot| prot == "---p")
+        );
         // SAFETY: the range is outside, so that nothing happens.
         let error = unsafe { reservation.fill(2 * page, 2 * page, &contents) }.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         drop(reservation);
-        assert_eq!(mappings(start, 3 * page), [""; 0]);
+        assert_eq!(protections_in(start, 3 * page), [""; 0]);
     }
 }

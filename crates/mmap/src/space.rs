@@ -67,13 +67,9 @@ impl Space {
             Err(error) => return Some(Err(error)),
         };
         let start = reservation.start().as_ptr().addr();
-        let lowest = start.checked_add(page_size)?;
-        let aligned = lowest.checked_sub(remainder)?;
-        let aligned = aligned.checked_next_multiple_of(alignment.bytes())?;
-        let first = aligned.checked_add(remainder)?.checked_sub(start)?;
         Some(Ok(Self {
             reservation,
-            first,
+            first: first_offset(start, page_size, alignment, remainder),
             len_bytes,
             taken: Mutex::default(),
         }))
@@ -118,6 +114,15 @@ impl Space {
     fn taken(&self) -> MutexGuard<'_, BTreeMap<usize, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the least offset from `start`, at least a page, whose address leaves `remainder` when divided by the alignment. It is
+/// below a page plus the alignment.
+fn first_offset(start: usize, page_size: usize, alignment: Alignment, remainder: usize) -> usize {
+    // Modulo a power of two it does not matter that a difference wraps.
+    let lowest = start.wrapping_add(page_size);
+    let up = remainder.wrapping_sub(lowest) & alignment.bytes().wrapping_sub(1);
+    page_size.saturating_add(up)
 }
 
 impl Place {
@@ -211,6 +216,21 @@ mod tests {
             }
         }
         assert!(Space::reserve(usize::MAX - page, Alignment::TWO_MIB, 0, page).is_none());
+    }
+
+    #[test]
+    fn a_low_address_is_as_good_as_a_high_one() {
+        let page = 4096;
+        for start in [page, 5 * page, 1 << 20, 0x7000_0000, 0xf000_0000] {
+            for remainder in [0, page, (1 << 30) - page] {
+                let offset = first_offset(start, page, Alignment::ONE_GIB, remainder);
+                assert_eq!((start + offset) % (1 << 30), remainder);
+                assert!(
+                    (page..=1 << 30).contains(&offset),
+                    "{start:#x} {remainder:#x}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod population;
 mod refusal;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 

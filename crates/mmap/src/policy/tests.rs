@@ -7,7 +7,7 @@ mod lock_limit;
 mod rerun;
 #[cfg(feature = "serde")]
 mod serialised;
-mod smaps;
+pub(crate) mod smaps;
 
 use std::error::Error as _;
 use std::fs;

@@ -2,7 +2,7 @@
 //! What a region was built with is what the kernel says of its memory, and what its report says.
 
 #[path = "../../src/policy/tests/smaps.rs"]
-mod smaps;
+pub(crate) mod smaps;
 
 use std::error::Error as _;
 use std::io;

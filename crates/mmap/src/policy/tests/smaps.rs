@@ -85,6 +85,17 @@ impl SmapsEntry {
     }
 }
 
+/// Returns the protections, as `/proc/self/maps` writes them (`rw-p`), of the mappings that touch a range, in order.
+pub(crate) fn protections_in(start: usize, len_bytes: usize) -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("the list of mappings");
+    let touching = maps.lines().filter_map(|line| {
+        let entry = SmapsEntry::header(line)?;
+        let (_, rest) = line.split_once(' ')?;
+        (entry.start < start + len_bytes && start < entry.end).then(|| rest[..4].to_owned())
+    });
+    touching.collect()
+}
+
 /// Returns the NUMA policy of the mapping that has the address, as `/proc/self/numa_maps` writes it: `bind:0`.
 ///
 /// Nothing if the kernel has no NUMA. The file has no ends: for an address that is not mapped the answer is

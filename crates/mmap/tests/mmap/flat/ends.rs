@@ -10,20 +10,8 @@ use super::{PAGE, memory, page, ram};
 use crate::child::signal_of_write;
 use crate::files::BIG_PAGE;
 use crate::lifetime::{descriptors_of, mappings_of};
+use crate::policies::smaps::protections_in;
 use crate::pool::Turn;
-
-/// Returns the protections, as `/proc/self/maps` writes them, of the mappings that touch a range.
-fn protections(start: usize, len_bytes: usize) -> Vec<String> {
-    let maps = fs::read_to_string("/proc/self/maps").expect("the list of mappings");
-    let touching = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let (first, end) = range.split_once('-')?;
-        let first = usize::from_str_radix(first, 16).ok()?;
-        let end = usize::from_str_radix(end, 16).ok()?;
-        (first < start + len_bytes && start < end).then(|| rest[..4].to_owned())
-    });
-    touching.collect()
-}
 
 #[test]
 fn holes_and_both_ends_are_inaccessible() {
@@ -80,12 +68,12 @@ fn a_memory_that_is_full_has_guards_as_well() {
 fn a_place_is_inaccessible_again_once_its_region_is_gone() {
     let before = memory();
     let place = before.as_ptr().addr() + 4 * BIG_PAGE;
-    assert_eq!(protections(place, BIG_PAGE), ["rw-s"]);
+    assert_eq!(protections_in(place, BIG_PAGE), ["rw-s"]);
     let (memory, region) = before.with_region_removed(page(4)).unwrap();
     drop(before);
-    assert_eq!(protections(place, BIG_PAGE), ["rw-s"]);
+    assert_eq!(protections_in(place, BIG_PAGE), ["rw-s"]);
     drop(region);
-    assert_eq!(protections(place, BIG_PAGE), ["---p"]);
+    assert_eq!(protections_in(place, BIG_PAGE), ["---p"]);
     assert!(memory.read_obj::<u8>(page(4)).is_err());
     assert!(memory.read_obj::<u8>(page(5)).is_ok());
 }
