@@ -93,7 +93,7 @@ impl<B: Bitmap> MmapRegionBuilder<B> {
         }
     }
 
-    /// Sets where the memory comes from, in place of all other options that name a source or flags.
+    /// Sets where the memory comes from. It goes with no other option that names a source, and with no flags.
     #[must_use]
     pub fn with_backing(mut self, backing: Backing) -> Self {
         self.source.backing = Some(Box::new(backing));
