@@ -320,7 +320,7 @@ fn dax() -> Result<Subject, Skip> {
         kind: BackingKind::Dax,
         page_size,
         others: Others::Pointer,
-        discard: Discard::Zero(DiscardMethod::PunchHole),
+        discard: Discard::Refused,
         ..ORDINARY
     };
     Ok(backed(backing, 2 * page_size, expected))

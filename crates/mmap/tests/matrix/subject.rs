@@ -119,7 +119,7 @@ pub(crate) enum Discard {
     ZeroAndBlocks(DiscardMethod),
     /// It reads as its file again.
     FileContent,
-    /// Nothing: the memory is somebody else's.
+    /// Nothing: the memory is somebody else's, or a device's.
     Refused,
 }
 
