@@ -103,7 +103,8 @@ fn kinds(folder: &Path) -> Vec<Kind> {
         object: ShmObject::CreateUnlinked,
     };
     let (two_mib, one_gib) = (Some(HugePageSize::TwoMiB), Some(HugePageSize::OneGiB));
-    let thp = Policies::new().huge_pages(TransparentHugePages::Advise, Need::Required);
+    let thp =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Advise, Need::Required);
     let plain = |name, backing, granule| Kind {
         name,
         backing,

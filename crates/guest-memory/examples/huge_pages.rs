@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seals: Seals::ALL,
         huge_pages: Some(HugePageSize::TwoMiB),
     };
-    let on_node = Policies::new().numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Wished);
+    let on_node = Policies::new().with_numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Wished);
     let from_pool = GuestMemoryBuilder::new().with_region(
         RegionSpec::new("ram", GuestAddress(0), SIZE)
             .with_backing(backing)
@@ -65,8 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The kernel puts pages together by itself, if it is asked to and has some.
 fn without_pool(policies: Policies) -> Result<GuestMemoryMmap, Box<dyn Error>> {
     let policies = policies
-        .huge_pages(TransparentHugePages::Advise, Need::Wished)
-        .population(
+        .with_transparent_huge_pages(TransparentHugePages::Advise, Need::Wished)
+        .with_population(
             Population {
                 threads: NonZeroUsize::MIN,
             },

@@ -185,7 +185,7 @@ fn short_bitmap() -> AtomicBitmap {
 
 /// Policies that no machine can follow.
 fn impossible() -> Policies {
-    Policies::new().numa(NumaPolicy::Bind(NumaNode(900).into()), Need::Required)
+    Policies::new().with_numa(NumaPolicy::Bind(NumaNode(900).into()), Need::Required)
 }
 
 fn map_foreign() -> *mut u8 {
@@ -408,7 +408,7 @@ fn a_guest_is_refused() {
     };
     // A name is for memory without a file.
     let name = "leaks".parse().expect("a name");
-    let refused = with(Policies::new().name(name, Need::Required));
+    let refused = with(Policies::new().with_name(name, Need::Required));
     often("a guest whose second region is refused", None, || {
         let error = refused.build::<AtomicBitmap>().expect_err("a refusal");
         assert!(error.to_string().contains("second"), "{error}");
@@ -456,7 +456,7 @@ fn huge_pages_are_built_and_refused(pool: &Pool) {
     let _others = others.build().expect("pages of the pool");
     let unreserved = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | libc::MAP_NORESERVE;
     let threads = NonZeroUsize::MIN;
-    let populated = Policies::new().population(Population { threads }, Need::Required);
+    let populated = Policies::new().with_population(Population { threads }, Need::Required);
     fails(Some(pool), "1 huge page of 2097152 bytes needed", || {
         of(2 * TWO_MIB)
             .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | unreserved)

@@ -54,22 +54,22 @@ impl PolicyOptions {
     pub(crate) fn policies(&self, threads: NonZeroUsize) -> Policies {
         let mut policies = Policies::new();
         if let Some(node) = self.node() {
-            policies = policies.numa(NumaPolicy::Bind(node.into()), Need::Required);
+            policies = policies.with_numa(NumaPolicy::Bind(node.into()), Need::Required);
         }
         if let Some(choice) = self.huge_pages {
-            policies = policies.huge_pages(choice.policy(), Need::Wished);
+            policies = policies.with_transparent_huge_pages(choice.policy(), Need::Wished);
         }
         if self.huge_pages == Some(HugePagesChoice::Collapse) {
-            policies = policies.population(Population { threads }, Need::Wished);
+            policies = policies.with_population(Population { threads }, Need::Wished);
         }
         if self.lock {
-            policies = policies.locking(Locking::Now, Need::Wished);
+            policies = policies.with_locking(Locking::Now, Need::Wished);
         }
         if self.merge {
-            policies = policies.page_merging(PageMerging::Merge, Need::Wished);
+            policies = policies.with_page_merging(PageMerging::Merge, Need::Wished);
         }
         if self.no_dump {
-            policies = policies.core_dump(CoreDump::Exclude, Need::Wished);
+            policies = policies.with_core_dump(CoreDump::Exclude, Need::Wished);
         }
         policies
     }

@@ -30,12 +30,12 @@ fn backings() -> [(Backing, usize); 2] {
 }
 
 fn placed(policy: NumaPolicy) -> Policies {
-    Policies::new().numa(policy, Need::Required)
+    Policies::new().with_numa(policy, Need::Required)
 }
 
 fn populated(policies: Policies) -> Policies {
     let threads = NonZeroUsize::MIN;
-    policies.population(Population { threads }, Need::Required)
+    policies.with_population(Population { threads }, Need::Required)
 }
 
 fn build(size: usize, backing: Backing, policies: Policies) -> Result<MmapRegion, MmapRegionError> {

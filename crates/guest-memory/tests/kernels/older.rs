@@ -98,7 +98,7 @@ fn each_kind_of_memory_is_discarded_in_its_way() {
 
 #[test]
 fn locked_memory_is_discarded_from_linux_5_18_on() {
-    let policies = Policies::new().locking(Locking::Now, Need::Required);
+    let policies = Policies::new().with_locking(Locking::Now, Need::Required);
     let region = region_of(SIZE, Backing::default(), policies);
     let slice = region.as_volatile_slice();
     slice.write_obj(7u8, 0).unwrap();
@@ -161,7 +161,7 @@ fn no_write_is_lost_to_a_harvest_by_the_ordering_that_the_kernel_grants() {
 #[test]
 fn a_name_shows_or_the_refusal_says_what_the_kernel_lacks() {
     let name: MemoryName = "guest-ram".parse().unwrap();
-    let policies = Policies::new().name(name, Need::Wished);
+    let policies = Policies::new().with_name(name, Need::Wished);
     let region = region_of(SIZE, Backing::default(), policies);
     let (index, lines) = maps_at(region.as_ptr().addr());
     let is_shown = lines[index].ends_with("[anon:guest-ram]");

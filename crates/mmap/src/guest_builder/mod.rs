@@ -26,7 +26,7 @@ pub use region_spec::RegionSpec;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let ram = Backing::Memfd { name: "ram".to_owned(), seals: Seals::ALL, huge_pages: None };
-/// let policies = Policies::new().core_dump(CoreDump::Exclude, Need::Wished);
+/// let policies = Policies::new().with_core_dump(CoreDump::Exclude, Need::Wished);
 /// let guest = GuestMemoryBuilder::new()
 ///     .with_region(
 ///         RegionSpec::new("low", GuestAddress(0), 64 << 20)

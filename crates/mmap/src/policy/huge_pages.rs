@@ -44,7 +44,7 @@ impl TransparentHugePages {
 }
 
 impl Policy for TransparentHugePages {
-    const KIND: PolicyKind = PolicyKind::HugePages;
+    const KIND: PolicyKind = PolicyKind::TransparentHugePages;
 
     fn apply(&self, extent: Extent<'_>) -> Result<(), Refusal> {
         let source = PageSource::of(extent)?;

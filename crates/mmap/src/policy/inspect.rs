@@ -18,7 +18,7 @@ impl Policies {
     /// Returns required policies that cannot hold, whatever the memory.
     pub(crate) fn problems(&self) -> Vec<(PolicyKind, String, Refusal)> {
         let mut problems = Vec::new();
-        if let Some(numa) = self.asked_numa()
+        if let Some(numa) = self.numa()
             && numa.need == Need::Required
             && let Err(refusal) = numa.policy.check_nodes()
         {
@@ -42,8 +42,8 @@ impl Policies {
     fn text(&self, kind: PolicyKind) -> Option<String> {
         match kind {
             PolicyKind::Numa => self.numa.as_ref().map(|asked| asked.policy.to_string()),
-            PolicyKind::HugePages => self
-                .huge_pages
+            PolicyKind::TransparentHugePages => self
+                .transparent_huge_pages
                 .as_ref()
                 .map(|asked| asked.policy.to_string()),
             PolicyKind::PageMerging => {

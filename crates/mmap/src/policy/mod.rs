@@ -78,9 +78,9 @@ pub struct Asked<P> {
 /// use guest_memory_mmap::{CoreDump, Need, NumaNode, NumaPolicy, Policies, PolicyKind, TransparentHugePages};
 ///
 /// let policies = Policies::new()
-///     .numa(NumaPolicy::Preferred(NumaNode(0)), Need::Required)
-///     .huge_pages(TransparentHugePages::Advise, Need::Wished)
-///     .core_dump(CoreDump::Exclude, Need::Wished);
+///     .with_numa(NumaPolicy::Preferred(NumaNode(0)), Need::Required)
+///     .with_transparent_huge_pages(TransparentHugePages::Advise, Need::Wished)
+///     .with_core_dump(CoreDump::Exclude, Need::Wished);
 /// assert_eq!(policies.need(PolicyKind::Numa), Some(Need::Required));
 /// assert_eq!(policies.need(PolicyKind::Locking), None);
 /// ```
@@ -94,7 +94,7 @@ pub struct Policies {
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     numa: Option<Asked<NumaPolicy>>,
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    huge_pages: Option<Asked<TransparentHugePages>>,
+    transparent_huge_pages: Option<Asked<TransparentHugePages>>,
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     page_merging: Option<Asked<PageMerging>>,
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -111,18 +111,18 @@ pub struct Policies {
 
 /// Writes the two methods of [`Policies`] that each policy has.
 macro_rules! policy_methods {
-    ($($field:ident, $getter:ident: $policy:ty, $what:literal;)*) => {
+    ($($with:ident, $field:ident: $policy:ty, $what:literal;)*) => {
         $(
-            #[doc = concat!("Asks for a policy on ", $what, ", in place of an earlier one, and says how much it is needed.")]
+            #[doc = concat!("Asks for a policy on ", $what, ", in place of an earlier one.")]
             #[must_use]
-            pub fn $field(mut self, policy: $policy, need: Need) -> Self {
+            pub fn $with(mut self, policy: $policy, need: Need) -> Self {
                 self.$field = Some(Asked { policy, need });
                 self
             }
 
             #[doc = concat!("Returns the policy on ", $what, ", if one is asked for.")]
             #[must_use]
-            pub fn $getter(&self) -> Option<&Asked<$policy>> {
+            pub fn $field(&self) -> Option<&Asked<$policy>> {
                 self.$field.as_ref()
             }
         )*
@@ -137,14 +137,14 @@ impl Policies {
     }
 
     policy_methods! {
-        numa, asked_numa: NumaPolicy, "the NUMA nodes that memory comes from";
-        huge_pages, asked_huge_pages: TransparentHugePages, "transparent huge pages";
-        page_merging, asked_page_merging: PageMerging, "merging of equal pages";
-        core_dump, asked_core_dump: CoreDump, "core dumps";
-        on_fork, asked_on_fork: OnFork, "what a forked child has";
-        name, asked_name: MemoryName, "the name of memory without a file";
-        population, asked_population: Population, "having pages there from the start";
-        locking, asked_locking: Locking, "keeping pages in memory";
+        with_numa, numa: NumaPolicy, "the NUMA nodes that memory comes from";
+        with_transparent_huge_pages, transparent_huge_pages: TransparentHugePages, "transparent huge pages";
+        with_page_merging, page_merging: PageMerging, "merging of equal pages";
+        with_core_dump, core_dump: CoreDump, "core dumps";
+        with_on_fork, on_fork: OnFork, "what a forked child has";
+        with_name, name: MemoryName, "the name of memory without a file";
+        with_population, population: Population, "having pages there from the start";
+        with_locking, locking: Locking, "keeping pages in memory";
     }
 
     /// Returns how much a policy is needed, or nothing if none of the kind is asked for.
@@ -152,7 +152,7 @@ impl Policies {
     pub fn need(&self, kind: PolicyKind) -> Option<Need> {
         match kind {
             PolicyKind::Numa => need(&self.numa),
-            PolicyKind::HugePages => need(&self.huge_pages),
+            PolicyKind::TransparentHugePages => need(&self.transparent_huge_pages),
             PolicyKind::PageMerging => need(&self.page_merging),
             PolicyKind::CoreDump => need(&self.core_dump),
             PolicyKind::OnFork => need(&self.on_fork),
@@ -244,7 +244,7 @@ fn apply_after_population(
 
 /// Returns the policy on huge pages if it is one for this side of population.
 fn huge_pages(policies: &Policies, is_populated: bool) -> Option<&Asked<TransparentHugePages>> {
-    let asked = policies.huge_pages.as_ref()?;
+    let asked = policies.transparent_huge_pages.as_ref()?;
     (asked.policy.follows_population() == is_populated).then_some(asked)
 }
 

@@ -26,7 +26,7 @@ use crate::{NumaNode, Prefault};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let population = Population { threads: NonZeroUsize::MIN };
-/// let policies = Policies::new().population(population, Need::Required);
+/// let policies = Policies::new().with_population(population, Need::Required);
 /// let region: MmapRegion = MmapRegionBuilder::new(1 << 20).with_policies(policies).build()?;
 /// assert!(region.is_resident(0, 1 << 20)?);
 /// # Ok(())

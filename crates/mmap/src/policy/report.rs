@@ -15,7 +15,7 @@ pub enum PolicyKind {
     /// [`NumaPolicy`](crate::NumaPolicy).
     Numa,
     /// [`TransparentHugePages`](crate::TransparentHugePages).
-    HugePages,
+    TransparentHugePages,
     /// [`PageMerging`](crate::PageMerging).
     PageMerging,
     /// [`CoreDump`](crate::CoreDump).
@@ -34,7 +34,7 @@ impl PolicyKind {
     /// All policies, in the order in which they are applied; huge pages are collapsed right before memory is locked.
     pub const ALL: [Self; 8] = [
         Self::Numa,
-        Self::HugePages,
+        Self::TransparentHugePages,
         Self::PageMerging,
         Self::CoreDump,
         Self::OnFork,
@@ -48,7 +48,7 @@ impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Numa => "NUMA",
-            Self::HugePages => "transparent huge pages",
+            Self::TransparentHugePages => "transparent huge pages",
             Self::PageMerging => "page merging",
             Self::CoreDump => "core dump",
             Self::OnFork => "on fork",
@@ -149,8 +149,8 @@ impl fmt::Display for PolicyEntry {
 ///
 /// # fn main() -> Result<(), guest_memory_mmap::MmapRegionError> {
 /// let policies = Policies::new()
-///     .core_dump(CoreDump::Exclude, Need::Required)
-///     .page_merging(PageMerging::Merge, Need::Wished);
+///     .with_core_dump(CoreDump::Exclude, Need::Required)
+///     .with_page_merging(PageMerging::Merge, Need::Wished);
 /// let builder = MmapRegionBuilder::new(1 << 20).with_memfd("ram").with_policies(policies);
 /// let region: MmapRegion = builder.build()?;
 /// assert_eq!(region.policies().outcome(PolicyKind::CoreDump), &Outcome::Applied);

@@ -126,7 +126,7 @@ macro_rules! applied_or_skip {
 #[test]
 fn transparent_huge_pages_are_used_when_advised() {
     let (region, advised) = (anonymous(8 * MIB), TransparentHugePages::Advise);
-    let policies = Policies::new().huge_pages(advised, Need::Required);
+    let policies = Policies::new().with_transparent_huge_pages(advised, Need::Required);
     applied_or_skip!(&policies, &region);
     touch(&region);
     let entry = smaps(&region);
@@ -137,7 +137,8 @@ fn transparent_huge_pages_are_used_when_advised() {
 #[test]
 fn transparent_huge_pages_are_not_used_when_ruled_out() {
     for region in [anonymous(8 * MIB), memory_file(8 * MIB)] {
-        let policies = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+        let policies = Policies::new()
+            .with_transparent_huge_pages(TransparentHugePages::Never, Need::Required);
         applied_or_skip!(&policies, &region);
         touch(&region);
         let entry = smaps(&region);
@@ -149,7 +150,8 @@ fn transparent_huge_pages_are_not_used_when_ruled_out() {
 
 #[test]
 fn pages_that_are_there_are_collapsed() {
-    let policies = Policies::new().huge_pages(TransparentHugePages::Collapse, Need::Required);
+    let policies =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Collapse, Need::Required);
     let region = anonymous(8 * MIB);
     touch(&region);
     applied_or_skip!(&policies, &region);
@@ -172,7 +174,7 @@ fn pages_that_are_there_are_collapsed() {
 #[test]
 fn nothing_is_collapsed_where_nothing_is() {
     let refusal = refusal(
-        &|need| Policies::new().huge_pages(TransparentHugePages::Collapse, need),
+        &|need| Policies::new().with_transparent_huge_pages(TransparentHugePages::Collapse, need),
         &anonymous(8 * MIB),
     );
     assert_eq!(refusal.errno(), Some(libc::EINVAL));
@@ -187,7 +189,8 @@ fn advice_without_effect_on_memory_files_is_refused() {
         println!("skipped: {setting} is {chosen}");
         return;
     }
-    let advise = |need| Policies::new().huge_pages(TransparentHugePages::Advise, need);
+    let advise =
+        |need| Policies::new().with_transparent_huge_pages(TransparentHugePages::Advise, need);
     let shared = with_flags(BIG_PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     for region in [memory_file(BIG_PAGE), shared] {
         let expected = Refusal::HugePagesDisabled {
@@ -218,18 +221,22 @@ fn a_process_without_transparent_huge_pages_is_told_so() {
     let region = anonymous(8 * MIB);
     touch(&region);
     for asked in [TransparentHugePages::Advise, TransparentHugePages::Collapse] {
-        let refusal = refusal(&|need| Policies::new().huge_pages(asked, need), &region);
+        let refusal = refusal(
+            &|need| Policies::new().with_transparent_huge_pages(asked, need),
+            &region,
+        );
         assert!(matches!(refusal, Refusal::HugePagesDisabled { .. }));
         assert!(refusal.to_string().contains("PR_SET_THP_DISABLE"));
     }
-    let never = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    let never =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, Need::Required);
     apply(&never, &region).unwrap();
 }
 
 #[test]
 fn pages_may_be_merged_until_that_is_ruled_out() {
     let region = anonymous(BIG_PAGE);
-    let merging = |merging| Policies::new().page_merging(merging, Need::Required);
+    let merging = |merging| Policies::new().with_page_merging(merging, Need::Required);
     applied_or_skip!(&merging(PageMerging::Merge), &region);
     assert!(smaps(&region).has("mg"));
     apply(&merging(PageMerging::Never), &region).unwrap();
@@ -239,7 +246,7 @@ fn pages_may_be_merged_until_that_is_ruled_out() {
 #[test]
 fn memory_is_left_out_of_dumps_until_that_is_taken_back() {
     for region in [anonymous(BIG_PAGE), memory_file(BIG_PAGE), huge_pages()] {
-        let dump = |dump| Policies::new().core_dump(dump, Need::Required);
+        let dump = |dump| Policies::new().with_core_dump(dump, Need::Required);
         apply(&dump(CoreDump::Exclude), &region).unwrap();
         assert!(smaps(&region).has("dd"));
         apply(&dump(CoreDump::Include), &region).unwrap();
@@ -258,21 +265,25 @@ fn what_a_child_has_shows_in_the_flags() {
         (OnFork::Wipe, false, true),
     ];
     for (on_fork, excluded, wiped) in table {
-        apply(&Policies::new().on_fork(on_fork, Need::Required), &region).unwrap();
+        apply(
+            &Policies::new().with_on_fork(on_fork, Need::Required),
+            &region,
+        )
+        .unwrap();
         let entry = smaps(&region);
         let flags = (entry.has("dc"), entry.has("wf"));
         assert_eq!(flags, (excluded, wiped), "{on_fork}");
     }
     let shared = memory_file(BIG_PAGE);
-    let exclude = Policies::new().on_fork(OnFork::Exclude, Need::Required);
+    let exclude = Policies::new().with_on_fork(OnFork::Exclude, Need::Required);
     apply(&exclude, &shared).unwrap();
     assert!(smaps(&shared).has("dc"));
 }
 
 #[test]
 fn locked_memory_is_brought_in_now_or_when_touched() {
-    let now = Policies::new().locking(Locking::Now, Need::Required);
-    let on_fault = Policies::new().locking(Locking::OnFault, Need::Required);
+    let now = Policies::new().with_locking(Locking::Now, Need::Required);
+    let on_fault = Policies::new().with_locking(Locking::OnFault, Need::Required);
     // Memory files are not joined to their neighbours: the sizes are theirs.
     let region = memory_file(BIG_PAGE);
     apply(&on_fault, &region).unwrap();
@@ -297,7 +308,10 @@ fn a_lock_that_cannot_populate_is_taken_back() {
     let region = MmapRegionBuilder::new(2 * BIG_PAGE).with_file_offset(offset);
     let region = region.build().unwrap();
     file.set_len(BIG_PAGE as u64).unwrap();
-    let refusal = refusal(&|need| Policies::new().locking(Locking::Now, need), &region);
+    let refusal = refusal(
+        &|need| Policies::new().with_locking(Locking::Now, need),
+        &region,
+    );
     assert_eq!(refusal.errno(), Some(libc::ENOMEM));
     assert_eq!(
         refusal.to_string(),
@@ -310,10 +324,13 @@ fn a_lock_that_cannot_populate_is_taken_back() {
 fn memory_without_access_is_locked_on_fault_only() {
     let builder = MmapRegionBuilder::<()>::new(BIG_PAGE).with_mmap_prot(libc::PROT_NONE);
     let region = builder.build().unwrap();
-    let now = refusal(&|need| Policies::new().locking(Locking::Now, need), &region);
+    let now = refusal(
+        &|need| Policies::new().with_locking(Locking::Now, need),
+        &region,
+    );
     assert_eq!(now, Refusal::NoAccess);
     assert!(!smaps(&region).has("lo"));
-    let on_fault = Policies::new().locking(Locking::OnFault, Need::Required);
+    let on_fault = Policies::new().with_locking(Locking::OnFault, Need::Required);
     apply(&on_fault, &region).unwrap();
     assert!(smaps(&region).has("lo"));
 }
@@ -335,7 +352,7 @@ fn numa_policies_are_those_of_the_mapping() {
         let in_memory = [anonymous(BIG_PAGE), memory_file(BIG_PAGE), huge_pages()];
         let copy_on_write = ordinary_file(libc::MAP_PRIVATE);
         for region in in_memory.into_iter().chain(copy_on_write) {
-            let policies = Policies::new().numa(policy.clone(), Need::Required);
+            let policies = Policies::new().with_numa(policy.clone(), Need::Required);
             apply(&policies, &region).unwrap();
             let numa = numa_policy_at(region.as_ptr().addr()).unwrap();
             assert_eq!(numa, expected);
@@ -358,14 +375,17 @@ fn a_node_that_does_not_exist_is_refused_with_those_that_do() {
         NumaPolicy::Preferred(missing),
         NumaPolicy::Interleave(with_one_that_exists),
     ] {
-        let required = Policies::new().numa(policy.clone(), Need::Required);
+        let required = Policies::new().with_numa(policy.clone(), Need::Required);
         let error = apply(&required, &region).unwrap_err();
         let message = format!(
             "policy NUMA {policy} for 65536 bytes at {:#x}: nodes {missing} do not exist; online are {online}",
             region.as_ptr().addr()
         );
         assert_eq!(error.to_string(), message);
-        let refusal = refusal(&|need| Policies::new().numa(policy.clone(), need), &region);
+        let refusal = refusal(
+            &|need| Policies::new().with_numa(policy.clone(), need),
+            &region,
+        );
         assert!(matches!(refusal, Refusal::NodesOffline { .. }));
         let numa = numa_policy_at(region.as_ptr().addr()).unwrap();
         assert_eq!(numa, "default");
@@ -376,7 +396,7 @@ fn a_node_that_does_not_exist_is_refused_with_those_that_do() {
 fn a_name_shows_in_the_maps_or_the_kernel_has_none() {
     let name: MemoryName = "guest-ram".parse().unwrap();
     let region = anonymous(BIG_PAGE);
-    let wished = Policies::new().name(name.clone(), Need::Wished);
+    let wished = Policies::new().with_name(name.clone(), Need::Wished);
     let report = apply(&wished, &region).unwrap();
     match report.outcome(PolicyKind::Name) {
         Outcome::Applied => assert_eq!(smaps(&region).name, "[anon:guest-ram]"),
@@ -391,14 +411,17 @@ fn a_name_shows_in_the_maps_or_the_kernel_has_none() {
 
 #[test]
 fn what_the_kernel_would_ignore_or_misreport_is_refused() {
-    let advise = |need| Policies::new().huge_pages(TransparentHugePages::Advise, need);
-    let never = |need| Policies::new().huge_pages(TransparentHugePages::Never, need);
-    let collapse = |need| Policies::new().huge_pages(TransparentHugePages::Collapse, need);
-    let merge = |need| Policies::new().page_merging(PageMerging::Merge, need);
-    let wipe = |need| Policies::new().on_fork(OnFork::Wipe, need);
-    let name = |need| Policies::new().name("n".parse().unwrap(), need);
-    let local = |need| Policies::new().numa(NumaPolicy::Local, need);
-    let nowhere = |need| Policies::new().numa(NumaPolicy::Bind(NumaNodes::default()), need);
+    let advise =
+        |need| Policies::new().with_transparent_huge_pages(TransparentHugePages::Advise, need);
+    let never =
+        |need| Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, need);
+    let collapse =
+        |need| Policies::new().with_transparent_huge_pages(TransparentHugePages::Collapse, need);
+    let merge = |need| Policies::new().with_page_merging(PageMerging::Merge, need);
+    let wipe = |need| Policies::new().with_on_fork(OnFork::Wipe, need);
+    let name = |need| Policies::new().with_name("n".parse().unwrap(), need);
+    let local = |need| Policies::new().with_numa(NumaPolicy::Local, need);
+    let nowhere = |need| Policies::new().with_numa(NumaPolicy::Bind(NumaNodes::default()), need);
     let shared = || with_flags(BIG_PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     type Ask<'a> = &'a dyn Fn(Need) -> Policies;
     let mut table: Vec<(Ask<'_>, MmapRegion, Refusal)> = vec![
@@ -459,10 +482,10 @@ fn kinds_of_memory_are_told_apart() {
 #[test]
 fn placement_comes_before_the_first_page_and_locking_after_the_last() {
     let policies = Policies::new()
-        .locking(Locking::Now, Need::Required)
-        .huge_pages(TransparentHugePages::Collapse, Need::Wished)
-        .core_dump(CoreDump::Exclude, Need::Required)
-        .numa(NumaPolicy::Local, Need::Required);
+        .with_locking(Locking::Now, Need::Required)
+        .with_transparent_huge_pages(TransparentHugePages::Collapse, Need::Wished)
+        .with_core_dump(CoreDump::Exclude, Need::Required)
+        .with_numa(NumaPolicy::Local, Need::Required);
     let region = memory_file(BIG_PAGE);
     let mut report = PolicyReport::default();
     apply_before_population(&policies, region.extent(), &mut report).unwrap();
@@ -471,7 +494,10 @@ fn placement_comes_before_the_first_page_and_locking_after_the_last() {
     assert!(entry.has("dd") && !entry.has("lo"));
     let numa = numa_policy_at(region.as_ptr().addr()).unwrap();
     assert_eq!(numa, "local");
-    assert_eq!(report.outcome(PolicyKind::HugePages), &Outcome::NotAsked);
+    assert_eq!(
+        report.outcome(PolicyKind::TransparentHugePages),
+        &Outcome::NotAsked
+    );
 
     touch(&region);
     apply_after_population(&policies, region.extent(), &mut report).unwrap();
@@ -480,7 +506,7 @@ fn placement_comes_before_the_first_page_and_locking_after_the_last() {
     let order = [
         PolicyKind::Numa,
         PolicyKind::CoreDump,
-        PolicyKind::HugePages,
+        PolicyKind::TransparentHugePages,
         PolicyKind::Locking,
     ];
     assert_eq!(kinds, order);
@@ -488,11 +514,15 @@ fn placement_comes_before_the_first_page_and_locking_after_the_last() {
 
 #[test]
 fn advice_on_huge_pages_comes_before_population() {
-    let policies = Policies::new().huge_pages(TransparentHugePages::Never, Need::Wished);
+    let policies =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, Need::Wished);
     let region = anonymous(BIG_PAGE);
     let mut report = PolicyReport::default();
     apply_before_population(&policies, region.extent(), &mut report).unwrap();
-    assert_ne!(report.outcome(PolicyKind::HugePages), &Outcome::NotAsked);
+    assert_ne!(
+        report.outcome(PolicyKind::TransparentHugePages),
+        &Outcome::NotAsked
+    );
     let before = report.clone();
     apply_after_population(&policies, region.extent(), &mut report).unwrap();
     assert_eq!(report, before);
@@ -501,8 +531,8 @@ fn advice_on_huge_pages_comes_before_population() {
 #[test]
 fn what_is_required_stops_what_comes_after_it() {
     let policies = Policies::new()
-        .numa(NumaPolicy::Bind(NumaNodes::default()), Need::Required)
-        .core_dump(CoreDump::Exclude, Need::Required);
+        .with_numa(NumaPolicy::Bind(NumaNodes::default()), Need::Required)
+        .with_core_dump(CoreDump::Exclude, Need::Required);
     let region = anonymous(BIG_PAGE);
     let error = apply(&policies, &region).unwrap_err();
     assert_eq!(error.kind, PolicyKind::Numa);
@@ -512,8 +542,8 @@ fn what_is_required_stops_what_comes_after_it() {
 #[test]
 fn what_is_wished_does_not() {
     let policies = Policies::new()
-        .numa(NumaPolicy::Bind(NumaNodes::default()), Need::Wished)
-        .core_dump(CoreDump::Exclude, Need::Required);
+        .with_numa(NumaPolicy::Bind(NumaNodes::default()), Need::Wished)
+        .with_core_dump(CoreDump::Exclude, Need::Required);
     let region = anonymous(BIG_PAGE);
     let report = apply(&policies, &region).unwrap();
     assert!(smaps(&region).has("dd"));
@@ -544,15 +574,15 @@ fn an_outcome_prints_what_the_kernel_said() {
 fn a_set_tells_what_is_asked_for() {
     assert!(Policies::new().is_empty());
     let policies = Policies::new()
-        .on_fork(OnFork::Wipe, Need::Wished)
-        .on_fork(OnFork::Exclude, Need::Required);
+        .with_on_fork(OnFork::Wipe, Need::Wished)
+        .with_on_fork(OnFork::Exclude, Need::Required);
     assert!(!policies.is_empty());
     let asked = Asked {
         policy: OnFork::Exclude,
         need: Need::Required,
     };
-    assert_eq!(policies.asked_on_fork(), Some(&asked));
-    assert_eq!(policies.asked_numa(), None);
+    assert_eq!(policies.on_fork(), Some(&asked));
+    assert_eq!(policies.numa(), None);
     for kind in PolicyKind::ALL {
         let expected = (kind == PolicyKind::OnFork).then_some(Need::Required);
         assert_eq!(policies.need(kind), expected);

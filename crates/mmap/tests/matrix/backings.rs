@@ -300,7 +300,7 @@ fn on_node_1() -> Result<Subject, Skip> {
         return Err(Skip::lacking("this machine has no NUMA node 1"));
     }
     let bound = NumaPolicy::Bind(NumaNode(1).into());
-    let builder = builder(SMALL).with_policies(Policies::new().numa(bound, Need::Required));
+    let builder = builder(SMALL).with_policies(Policies::new().with_numa(bound, Need::Required));
     let expected = without_a_file(Sharing::Private, PAGE);
     Ok(subject(builder, expected, nothing()))
 }

@@ -442,7 +442,7 @@ fn memory_that_is_taken_over_is_unmapped() {
     assert!(is_mapped(), "the caller's if it could not be built");
     let nowhere = NumaPolicy::Bind(NumaNodes::default());
     let bitmap = guest_memory_bitmap::AtomicBitmap::new(BIG_PAGE, page);
-    let refused = builder(bitmap).with_policies(Policies::new().numa(nowhere, Need::Required));
+    let refused = builder(bitmap).with_policies(Policies::new().with_numa(nowhere, Need::Required));
     let error = refused.build().unwrap_err();
     assert!(matches!(error, MmapRegionError::Policy(_)));
     assert!(is_mapped(), "nor if a policy does not hold");

@@ -100,9 +100,9 @@ fn a_plan_says_what_will_be_done_in_order() {
             .with_backing(memfd("ram", Some(HugePageSize::TwoMiB)))
             .with_policies(
                 Policies::new()
-                    .population(Population { threads }, Need::Required)
-                    .core_dump(CoreDump::Exclude, Need::Wished)
-                    .numa(bind, Need::Required),
+                    .with_population(Population { threads }, Need::Required)
+                    .with_core_dump(CoreDump::Exclude, Need::Wished)
+                    .with_numa(bind, Need::Required),
             ),
         spec("high", 4 << 30, 2 << 20).with_backing(Backing::Anonymous {
             sharing: Sharing::Shared,
@@ -246,7 +246,7 @@ fn nodes_that_do_not_exist_are_found_if_they_are_required() {
     let online = fs::read_to_string("/sys/devices/system/node/online").unwrap();
     let on_node = |need| {
         let bind = NumaPolicy::Bind(NumaNode(900).into());
-        [spec("ram", 0, 4096).with_policies(Policies::new().numa(bind, need))]
+        [spec("ram", 0, 4096).with_policies(Policies::new().with_numa(bind, need))]
     };
     let valid = format!("nodes 900 do not exist; online are {}", online.trim_end());
     assert_problems(
@@ -418,7 +418,8 @@ fn a_guest_that_fails_is_undone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kept");
     // Not found by the plan: what the memory is shows when it is there.
-    let refused = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    let refused =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, Need::Required);
     let guest = guest([spec("first", 0, 2 * TWO_MIB)
         .with_backing(memfd("undone-first", Some(HugePageSize::TwoMiB)))
         .with_policies(refused.clone())]);

@@ -48,9 +48,9 @@ fn described() -> GuestMemoryBuilder {
     };
     let threads = NonZeroUsize::new(2).expect("two threads");
     let policies = Policies::new()
-        .numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Required)
-        .core_dump(CoreDump::Exclude, Need::Wished)
-        .population(Population { threads }, Need::Required);
+        .with_numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Required)
+        .with_core_dump(CoreDump::Exclude, Need::Wished)
+        .with_population(Population { threads }, Need::Required);
     GuestMemoryBuilder::new()
         .with_region(
             RegionSpec::new("low", GuestAddress(0), 1 << 20)
@@ -135,7 +135,7 @@ fn every_description_is_the_same_when_it_is_read_again() {
     }));
     let regions = backings.into_iter().zip(0u64..).map(|(backing, index)| {
         let start = GuestAddress(index << 32);
-        let policies = Policies::new().locking(Locking::OnFault, Need::Wished);
+        let policies = Policies::new().with_locking(Locking::OnFault, Need::Wished);
         RegionSpec::new(format!("region-{index}"), start, 1 << 30)
             .with_backing(backing)
             .with_policies(policies)

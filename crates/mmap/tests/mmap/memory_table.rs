@@ -26,9 +26,9 @@ fn a_table_shows_regions_holes_and_what_became_of_them() {
         huge_pages: None,
     };
     let policies = Policies::new()
-        .numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Required)
-        .page_merging(PageMerging::Merge, Need::Wished)
-        .core_dump(CoreDump::Exclude, Need::Wished);
+        .with_numa(NumaPolicy::Bind(NumaNode(0).into()), Need::Required)
+        .with_page_merging(PageMerging::Merge, Need::Wished)
+        .with_core_dump(CoreDump::Exclude, Need::Wished);
     let memory: GuestMemoryMmap<AtomicBitmap> = GuestMemoryBuilder::new()
         .with_region(
             RegionSpec::new("ram", GuestAddress(0), 1 << 20)
@@ -130,7 +130,7 @@ fn a_private_file_and_populated_memory_show_in_the_table() {
     };
     let threads = std::num::NonZeroUsize::MIN;
     let policies =
-        Policies::new().population(guest_memory_mmap::Population { threads }, Need::Required);
+        Policies::new().with_population(guest_memory_mmap::Population { threads }, Need::Required);
     let spec = RegionSpec::new("disk", GuestAddress(0), BIG_PAGE)
         .with_backing(backing)
         .with_policies(policies);

@@ -118,7 +118,8 @@ fn pages_are_populated_for_what_may_be_done_with_them() {
 #[test]
 fn a_range_is_populated_with_the_pages_around_it() {
     // By small pages, so that none brings in more than its own.
-    let small = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    let small =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, Need::Required);
     let builder = MmapRegionBuilder::<()>::new(SIZE).with_policies(small);
     let region = builder.build().unwrap();
     let report = region.prefault_range(BIG_PAGE - 1, 2, &Prefault::new());

@@ -44,7 +44,7 @@ fn a_node_that_does_not_exist_is_named_beside_those_that_do() {
         (bind, "bind:0,900-901", "900-901"),
         (interleave, "interleave:900", "900"),
     ] {
-        let builder = of(BIG_PAGE).with_policies(Policies::new().numa(policy, Need::Required));
+        let builder = of(BIG_PAGE).with_policies(Policies::new().with_numa(policy, Need::Required));
         let error = builder.build().unwrap_err();
         let MmapRegionError::Policy(policy) = &error else {
             panic!("unexpected {error:?}")
@@ -209,7 +209,7 @@ fn a_lock_that_is_not_permitted_is_named_with_the_limit() {
 /// What the process with the limit does.
 fn locks_are_refused() {
     for locking in [Locking::Now, Locking::OnFault] {
-        let asked = |need| of(TWO_MIB).with_policies(Policies::new().locking(locking, need));
+        let asked = |need| of(TWO_MIB).with_policies(Policies::new().with_locking(locking, need));
         let error = asked(Need::Required).build().expect_err("a refusal");
         let MmapRegionError::Policy(policy) = &error else {
             panic!("unexpected {error:?}")

@@ -77,7 +77,8 @@ fn a_large_region_is_asked_about_in_pieces() {
     // More pages than one call asks about, with a run across the border.
     let size = 300 << 20;
     // By small pages, so that a write brings in no more than its own.
-    let small = Policies::new().huge_pages(TransparentHugePages::Never, Need::Required);
+    let small =
+        Policies::new().with_transparent_huge_pages(TransparentHugePages::Never, Need::Required);
     let builder = MmapRegionBuilder::<()>::new(size).with_policies(small);
     let region = builder.build().unwrap();
     let border = 128 << 20;

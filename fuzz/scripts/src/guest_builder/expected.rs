@@ -104,7 +104,7 @@ fn requires_missing_node(spec: &RegionSpec) -> bool {
     let Some(Asked {
         policy,
         need: Need::Required,
-    }) = spec.policies().asked_numa()
+    }) = spec.policies().numa()
     else {
         return false;
     };

@@ -355,53 +355,59 @@ fn policies(raw: &[Option<RawPolicy>]) -> Policies {
             false => Need::Wished,
         };
         policies = match value {
-            RawPolicyValue::NumaLocal => policies.numa(NumaPolicy::Local, need),
+            RawPolicyValue::NumaLocal => policies.with_numa(NumaPolicy::Local, need),
             RawPolicyValue::NumaPreferred { is_missing: true } => {
-                policies.numa(NumaPolicy::Preferred(MISSING_NODE), need)
+                policies.with_numa(NumaPolicy::Preferred(MISSING_NODE), need)
             }
             RawPolicyValue::NumaPreferred { is_missing: false } => {
-                policies.numa(NumaPolicy::Preferred(NumaNode(0)), need)
+                policies.with_numa(NumaPolicy::Preferred(NumaNode(0)), need)
             }
             RawPolicyValue::NumaBind {
                 has_node,
                 has_missing,
-            } => policies.numa(NumaPolicy::Bind(nodes(has_node, has_missing)), need),
+            } => policies.with_numa(NumaPolicy::Bind(nodes(has_node, has_missing)), need),
             RawPolicyValue::NumaInterleave {
                 has_node,
                 has_missing,
-            } => policies.numa(NumaPolicy::Interleave(nodes(has_node, has_missing)), need),
+            } => policies.with_numa(NumaPolicy::Interleave(nodes(has_node, has_missing)), need),
             RawPolicyValue::HugePages { is_advised: true } => {
-                policies.huge_pages(TransparentHugePages::Advise, need)
+                policies.with_transparent_huge_pages(TransparentHugePages::Advise, need)
             }
             RawPolicyValue::HugePages { is_advised: false } => {
-                policies.huge_pages(TransparentHugePages::Never, need)
+                policies.with_transparent_huge_pages(TransparentHugePages::Never, need)
             }
             RawPolicyValue::Merging { is_merged: true } => {
-                policies.page_merging(PageMerging::Merge, need)
+                policies.with_page_merging(PageMerging::Merge, need)
             }
             RawPolicyValue::Merging { is_merged: false } => {
-                policies.page_merging(PageMerging::Never, need)
+                policies.with_page_merging(PageMerging::Never, need)
             }
             RawPolicyValue::CoreDump { is_included: true } => {
-                policies.core_dump(CoreDump::Include, need)
+                policies.with_core_dump(CoreDump::Include, need)
             }
             RawPolicyValue::CoreDump { is_included: false } => {
-                policies.core_dump(CoreDump::Exclude, need)
+                policies.with_core_dump(CoreDump::Exclude, need)
             }
-            RawPolicyValue::OnFork(RawOnFork::Inherit) => policies.on_fork(OnFork::Inherit, need),
-            RawPolicyValue::OnFork(RawOnFork::Exclude) => policies.on_fork(OnFork::Exclude, need),
-            RawPolicyValue::OnFork(RawOnFork::Wipe) => policies.on_fork(OnFork::Wipe, need),
+            RawPolicyValue::OnFork(RawOnFork::Inherit) => {
+                policies.with_on_fork(OnFork::Inherit, need)
+            }
+            RawPolicyValue::OnFork(RawOnFork::Exclude) => {
+                policies.with_on_fork(OnFork::Exclude, need)
+            }
+            RawPolicyValue::OnFork(RawOnFork::Wipe) => policies.with_on_fork(OnFork::Wipe, need),
             RawPolicyValue::Name => {
                 let name: MemoryName = "fuzz".parse().expect("a valid name");
-                policies.name(name, need)
+                policies.with_name(name, need)
             }
             RawPolicyValue::Population { threads } => {
                 // As many as asked for would be started.
                 let threads = NonZeroUsize::MIN.saturating_add(threads.get() % 3);
-                policies.population(Population { threads }, need)
+                policies.with_population(Population { threads }, need)
             }
-            RawPolicyValue::Locking { is_now: true } => policies.locking(Locking::Now, need),
-            RawPolicyValue::Locking { is_now: false } => policies.locking(Locking::OnFault, need),
+            RawPolicyValue::Locking { is_now: true } => policies.with_locking(Locking::Now, need),
+            RawPolicyValue::Locking { is_now: false } => {
+                policies.with_locking(Locking::OnFault, need)
+            }
         };
     }
     policies

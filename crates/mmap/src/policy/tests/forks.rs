@@ -40,7 +40,11 @@ fn a_child_has_the_memory_or_zeros_or_nothing() {
     let region = anonymous(BIG_PAGE);
     region.as_volatile_slice().write_obj(7u8, 0).unwrap();
     for (on_fork, expected) in table {
-        apply(&Policies::new().on_fork(on_fork, Need::Required), &region).unwrap();
+        apply(
+            &Policies::new().with_on_fork(on_fork, Need::Required),
+            &region,
+        )
+        .unwrap();
         assert_eq!(first_byte_in_a_child(&region), expected, "{on_fork}");
         assert_eq!(region.as_volatile_slice().read_obj::<u8>(0).unwrap(), 7);
     }

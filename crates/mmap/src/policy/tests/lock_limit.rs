@@ -18,7 +18,7 @@ fn a_lock_past_the_limit_is_refused_with_the_limit() {
 fn locks_up_to(limit: usize) {
     let region = anonymous(MIB);
     for locking in [Locking::Now, Locking::OnFault] {
-        let required = Policies::new().locking(locking, Need::Required);
+        let required = Policies::new().with_locking(locking, Need::Required);
         let error = apply(&required, &region).unwrap_err();
         let errno = match limit {
             0 => libc::EPERM,
@@ -40,7 +40,7 @@ fn locks_up_to(limit: usize) {
         assert_eq!(error.to_string(), message);
         assert!(!smaps(&region).has("lo"));
 
-        let wished = Policies::new().locking(locking, Need::Wished);
+        let wished = Policies::new().with_locking(locking, Need::Wished);
         let report = apply(&wished, &region).unwrap();
         assert_eq!(
             report.outcome(PolicyKind::Locking),
@@ -49,7 +49,7 @@ fn locks_up_to(limit: usize) {
     }
     if limit > 0 {
         let small = anonymous(limit);
-        let required = Policies::new().locking(Locking::Now, Need::Required);
+        let required = Policies::new().with_locking(Locking::Now, Need::Required);
         apply(&required, &small).unwrap();
         assert!(smaps(&small).has("lo"));
         // What is locked counts: now not one page more.

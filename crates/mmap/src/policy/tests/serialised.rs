@@ -10,7 +10,7 @@ const CONFIGURATION: &str = r#"{
     },
     "need": "required"
   },
-  "huge-pages": {
+  "transparent-huge-pages": {
     "policy": "advise",
     "need": "wished"
   },
@@ -39,20 +39,20 @@ const CONFIGURATION: &str = r#"{
 #[test]
 fn a_configuration_reads_like_the_calls() {
     let policies = Policies::new()
-        .numa(NumaPolicy::Bind("0,2-3".parse().unwrap()), Need::Required)
-        .huge_pages(TransparentHugePages::Advise, Need::Wished)
-        .page_merging(PageMerging::Never, Need::Wished)
-        .core_dump(CoreDump::Exclude, Need::Wished)
-        .on_fork(OnFork::Wipe, Need::Wished)
-        .name("guest-ram".parse().unwrap(), Need::Wished)
-        .locking(Locking::OnFault, Need::Required);
+        .with_numa(NumaPolicy::Bind("0,2-3".parse().unwrap()), Need::Required)
+        .with_transparent_huge_pages(TransparentHugePages::Advise, Need::Wished)
+        .with_page_merging(PageMerging::Never, Need::Wished)
+        .with_core_dump(CoreDump::Exclude, Need::Wished)
+        .with_on_fork(OnFork::Wipe, Need::Wished)
+        .with_name("guest-ram".parse().unwrap(), Need::Wished)
+        .with_locking(Locking::OnFault, Need::Required);
     let read: Policies = serde_json::from_str(CONFIGURATION).unwrap();
     assert_eq!(read, policies);
     let written = serde_json::to_string_pretty(&policies).unwrap();
     assert_eq!(written, CONFIGURATION);
     assert_eq!(serde_json::to_string(&Policies::new()).unwrap(), "{}");
     let preferred = r#"{"numa":{"policy":{"preferred":1},"need":"wished"}}"#;
-    let expected = Policies::new().numa(NumaPolicy::Preferred(NumaNode(1)), Need::Wished);
+    let expected = Policies::new().with_numa(NumaPolicy::Preferred(NumaNode(1)), Need::Wished);
     assert_eq!(
         serde_json::from_str::<Policies>(preferred).unwrap(),
         expected
@@ -82,9 +82,9 @@ fn a_configuration_that_makes_no_sense_is_an_error() {
 #[test]
 fn a_report_is_the_same_when_it_is_read_again() {
     let policies = Policies::new()
-        .numa(NumaPolicy::Preferred(NumaNode(900)), Need::Wished)
-        .core_dump(CoreDump::Exclude, Need::Required)
-        .huge_pages(TransparentHugePages::Collapse, Need::Wished);
+        .with_numa(NumaPolicy::Preferred(NumaNode(900)), Need::Wished)
+        .with_core_dump(CoreDump::Exclude, Need::Required)
+        .with_transparent_huge_pages(TransparentHugePages::Collapse, Need::Wished);
     let report = apply(&policies, &anonymous(BIG_PAGE)).unwrap();
     assert_eq!(report.refused().count(), 2);
     let text = serde_json::to_string(&report).unwrap();
