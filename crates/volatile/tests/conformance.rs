@@ -178,7 +178,11 @@ fn start_of(mut file: &File, len: usize) -> Vec<u8> {
 
 #[test]
 fn buffers_are_sources() {
-    streams::check_source(|bytes| &*bytes.to_vec().leak());
+    streams::check_source(|bytes| {
+        let kept = memory(bytes.len());
+        kept.copy_from_slice(bytes);
+        &*kept
+    });
     streams::check_source(|bytes| Cursor::new(bytes.to_vec()));
     streams::check_source_at(<[u8]>::to_vec);
 }
@@ -197,7 +201,7 @@ fn buffers_are_sinks() {
         |cursor: &Cursor<Vec<u8>>| cursor.get_ref().clone(),
     );
     streams::check_sink(
-        |room| Cursor::new(vec![0u8; room].leak()),
+        |room| Cursor::new(memory(room)),
         |cursor: &Cursor<&mut [u8]>| {
             cursor.get_ref()[..usize::try_from(cursor.position()).unwrap()].to_vec()
         },
