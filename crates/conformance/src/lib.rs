@@ -76,6 +76,7 @@ pub mod bytes_ext;
 mod config;
 pub mod copy;
 pub mod dirty_log;
+pub mod io_memory;
 pub mod mark_order;
 pub mod memory;
 pub mod model;
