@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicU64;
 
 use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, NewBitmap};
 use guest_memory_conformance::{
-    Config, address_space, bytes_ext, copy, mark_order, memory, region,
+    Config, address_space, bytes_ext, copy, io_memory, mark_order, memory, region,
 };
 use guest_memory_core::{
     GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestRegionCollection, GuestUsize, MemoryRegionAddress,
+    GuestRegionCollection, GuestUsize, MemoryRegionAddress, Permissions, RegionCache,
 };
 use guest_memory_volatile::VolatileSlice;
 
@@ -27,6 +27,7 @@ struct WordRegion<B> {
     len: usize,
     words: Box<[AtomicU64]>,
     bitmap: B,
+    is_read_only: bool,
 }
 
 impl<B: NewBitmap> WordRegion<B> {
@@ -43,6 +44,7 @@ impl<B> WordRegion<B> {
             len,
             words,
             bitmap,
+            is_read_only: false,
         }
     }
 }
@@ -73,6 +75,11 @@ impl<B: Bitmap> GuestMemoryRegion for WordRegion<B> {
         // atomics, which may be written through a shared reference; an allocation neither wraps nor
         // exceeds `isize::MAX` bytes.
         let whole = unsafe { VolatileSlice::with_bitmap(first, self.len, bitmap, None) };
+        let whole = if self.is_read_only {
+            whole.into_read_only()
+        } else {
+            whole
+        };
         let offset =
             usize::try_from(offset.0).map_err(|_| GuestMemoryError::GuestAddressOverflow)?;
         Ok(whole.subslice(offset, count)?)
@@ -182,6 +189,35 @@ fn split(len: usize) -> Collection {
     let first = len / 2 / 8 * 8 + 3;
     let second = GuestAddress(first as u64);
     collection(&[(GuestAddress(0), first), (second, len - first)])
+}
+
+/// Says whether a byte of any region is dirty.
+fn is_dirty_at(memory: &impl GuestMemory<R = WordRegion<AtomicBitmap>>, address: u64) -> bool {
+    let found = memory.to_region_addr(GuestAddress(address));
+    found.is_some_and(|(region, offset)| region.bitmap.dirty_at(offset.0 as usize))
+}
+
+#[test]
+fn memory_with_read_only_regions_behaves_towards_a_device() {
+    let kinds = [Permissions::ReadWrite, Permissions::Read];
+    let make = |ranges: &[io_memory::Range]| {
+        let regions = ranges.iter().map(|&(start, len, kind)| WordRegion {
+            is_read_only: kind == Permissions::Read,
+            ..WordRegion::new(start, len)
+        });
+        GuestRegionCollection::from_regions(regions.collect()).unwrap()
+    };
+    io_memory::check_with(Config::default(), &kinds, make, is_dirty_at);
+}
+
+#[test]
+fn view_that_keeps_a_region_behaves_towards_a_device() {
+    let make = |ranges: &[io_memory::Range]| {
+        let ranges: Vec<_> = ranges.iter().map(|range| (range.0, range.1)).collect();
+        RegionCache::new(Box::leak(Box::new(collection(&ranges))))
+    };
+    let config = Config::default().cases(64);
+    io_memory::check_with(config, &[Permissions::ReadWrite], make, is_dirty_at);
 }
 
 #[test]

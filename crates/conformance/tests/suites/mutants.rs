@@ -19,6 +19,7 @@ use crate::faulty::{
     FaultyVolatile, IoFault, LogFault, MemoryFault, OrderFault, RegionFault, SpaceFault,
     StreamFault, VolatileFault, WithinFault, offset_of,
 };
+use crate::toys::PAGE_SIZE;
 
 /// Mutants that the table has at least, so that none is lost with a suite.
 const FEWEST: usize = 160;
