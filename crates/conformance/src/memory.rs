@@ -12,11 +12,12 @@
 //! * `get_slice` stays in one region or fails; `get_slices` gives every byte up to the first hole, in
 //!   order, then one error if bytes are missing, then nothing;
 //! * bytes copied from one slice to another arrive as if read first, and are dirty;
-//! * `try_access` visits the same pieces, with the right counts;
+//! * `try_access` offers the same pieces, with the right counts; it offers the rest of one that was taken in part, ends where
+//!   nothing is taken, hands on the callback's error, and refuses one that takes too much;
 //! * an access that starts in a hole fails with its address; one that runs into a hole says how far
 //!   it came; the regions' bitmaps are dirty where something was written and nowhere else.
 //!
-//! Left open: whether an empty range at an address that is not mapped counts as mapped.
+//! An empty range is memory everywhere ([`check_range`](GuestMemory::check_range)), and yet has a slice only where there is memory.
 
 use guest_memory_bitmap::Bitmap;
 use guest_memory_core::{
@@ -34,6 +35,8 @@ use crate::place::{Map, Spot, count, range_len, spot};
 use crate::region;
 
 mod slices;
+
+pub use slices::Take;
 
 /// A method of the memory with its arguments but for the address.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,7 @@ pub enum Call {
     },
     TryAccess {
         count: usize,
+        take: Take,
     },
     /// Copies from the slice there to the one so many bytes further on, or back.
     CopySlice {
@@ -175,7 +179,7 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
         1 => count(page_size).prop_map(|offset| Call::CheckedOffset { offset }),
         2 => count(page_size).prop_map(|count| Call::GetSlice { count }),
         2 => count(page_size).prop_map(|count| Call::GetSlices { count }),
-        1 => count(page_size).prop_map(|count| Call::TryAccess { count }),
+        2 => (count(page_size), take()).prop_map(|(count, take)| Call::TryAccess { count, take }),
         2 => (count(page_size), distance)
             .prop_map(|(count, distance)| Call::CopySlice { count, distance }),
     ];
@@ -195,6 +199,17 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
         let operations = raw.into_iter().map(resolve).collect();
         Script { ranges, operations }
     })
+}
+
+/// Makes ways to take what a walk offers.
+fn take() -> impl Strategy<Value = Take> {
+    prop_oneof![
+        2 => Just(Take::All),
+        2 => (1usize..40).prop_map(Take::AtMost),
+        1 => (0usize..4).prop_map(Take::UntilCall),
+        1 => Just(Take::TooMuch),
+        1 => (1usize..4).prop_map(Take::FailAtCall),
+    ]
 }
 
 /// Puts ranges of (gap before it, length in bytes) one after another, and the last one at the top.
@@ -245,7 +260,7 @@ fn arithmetic_at_borders(ranges: &[(u64, usize)]) -> Vec<Operation> {
                 at,
                 call: Call::Find,
             });
-            for count in [1, 2, len, usize::MAX] {
+            for count in [0, 1, 2, len, usize::MAX] {
                 operations.push(Operation {
                     at,
                     call: Call::FindSpan { count },
@@ -314,7 +329,15 @@ pub fn apply<M: GuestMemory>(
         }
         Call::GetSlice { count } => slices::get_slice(memory, address, count, model),
         Call::GetSlices { count } => slices::get_slices(memory, address, count, model),
-        Call::TryAccess { count } => slices::try_access(memory, address, count, model),
+        Call::TryAccess { count, take } => {
+            // A few bytes at a time is a long walk over absurd counts.
+            let mapped = model.mapped(at, count);
+            let take = match take {
+                Take::AtMost(most) => Take::AtMost(most.max(mapped / 64)),
+                other => other,
+            };
+            slices::try_access(memory, address, count, take, model)
+        }
         Call::CopySlice { count, distance } => {
             let target = GuestAddress(at.wrapping_add_signed(distance));
             slices::copy_slice(memory, address, target, count, model)
@@ -356,7 +379,7 @@ fn find<M: GuestMemory>(memory: &M, address: GuestAddress, model: &Model) -> Res
                 "get_host_address of a hole is {found:?}, expected an error"
             ));
         }
-        Err(_) => {}
+        Err(error) => region::expect_no_host_address(&error, address, is_inside)?,
     }
     Ok(is_inside)
 }
@@ -368,9 +391,6 @@ fn check_range<M: GuestMemory>(
     model: &Model,
 ) -> Result<bool, String> {
     let expected = model.mapped(address.0, len) == len;
-    if len == 0 && model.find(address.0).is_none() {
-        return Ok(false);
-    }
     let found = GuestMemory::check_range(memory, address, len);
     expect_eq("check_range", found, expected)?;
     for access in [

@@ -10,7 +10,8 @@
 //!   `[0, len)` and answer `None` where a sum does not fit;
 //! * `get_slice` returns `count` bytes or an error, never less or other bytes; `as_volatile_slice`
 //!   returns all; what is written through a slice is in the region and in its bitmap;
-//! * `get_host_address` fails, or gives the address at which `get_slice` finds the byte;
+//! * `get_host_address` says that the region has no host addresses, or gives the one at which `get_slice` finds the byte, and
+//!   past the end the error with the guest address;
 //! * the bitmap covers the whole region and is dirty where something was written and nowhere else.
 //!
 //! `as_slice` and `as_mut_slice` are unsafe to call and not looked at. A region has to start zeroed
@@ -297,7 +298,27 @@ fn find<R: GuestMemoryRegion>(
         Ok(found) => Err(format!(
             "get_host_address past the end is {found:?}, expected an error"
         )),
-        Err(_) => Ok(()),
+        Err(error) => expect_no_host_address(&error, address, is_inside),
+    }
+}
+
+/// Checks that an error of `get_host_address` is one that it may be: there is no memory, or no host address.
+pub(crate) fn expect_no_host_address(
+    error: &GuestMemoryError,
+    address: GuestAddress,
+    is_inside: bool,
+) -> Result<(), String> {
+    match error {
+        GuestMemoryError::HostAddressNotAvailable => Ok(()),
+        GuestMemoryError::InvalidGuestAddress(at) if !is_inside && *at == address => Ok(()),
+        _ => Err(format!(
+            "get_host_address returned {error:?}, expected {}HostAddressNotAvailable",
+            if is_inside {
+                "an address or ".to_owned()
+            } else {
+                format!("InvalidGuestAddress of {address} or ")
+            }
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use arbitrary::Arbitrary;
 use guest_memory_bitmap::AtomicBitmap;
 use guest_memory_conformance::bytes::{self, Amount, Data, Flow, Width};
 use guest_memory_conformance::bytes_ext::{self, Change};
-use guest_memory_conformance::memory::{self, Call};
+use guest_memory_conformance::memory::{self, Call, Take};
 use guest_memory_conformance::model::Model;
 use guest_memory_conformance::place::{Map, Spot};
 use guest_memory_core::{GuestAddress, GuestMemory, GuestMemoryRegion};
@@ -278,6 +278,7 @@ impl Op {
                 return (
                     Call::TryAccess {
                         count: count.bytes(),
+                        take: Take::All,
                     },
                     "try_access",
                 );

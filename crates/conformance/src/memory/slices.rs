@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a memory says of slices: their pieces, their ends, copies between them.
 
-use guest_memory_core::{GuestAddress, GuestMemory, GuestMemoryRegion, IoMemory, Permissions};
+use guest_memory_core::{
+    GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, IoMemory, Permissions,
+};
 
 use crate::config::expect_eq;
 use crate::model::Model;
@@ -13,7 +15,7 @@ pub(super) fn get_slice<M: GuestMemory>(
     model: &Model,
 ) -> Result<bool, String> {
     let in_one_range = match model.pieces(address.0, count)[..] {
-        [] => count == 0,
+        [] => count == 0 && model.find(address.0).is_some(),
         [(_, _, len)] => len == count,
         _ => false,
     };
@@ -26,7 +28,14 @@ pub(super) fn get_slice<M: GuestMemory>(
             "get_slice returned {} bytes, expected an error",
             slice.len()
         )),
-        Err(_) if !in_one_range || model.find(address.0).is_none() => Ok(false),
+        Err(GuestMemoryError::InvalidGuestAddress(at)) if at == address && !in_one_range => {
+            Ok(false)
+        }
+        // There is memory, and what the region says of the rest is its own.
+        Err(_) if !in_one_range && model.find(address.0).is_some() => Ok(false),
+        Err(error) if !in_one_range => Err(format!(
+            "get_slice of a hole returned {error:?}, expected InvalidGuestAddress of {address}"
+        )),
         Err(error) => Err(format!(
             "get_slice returned {error:?}, expected {count} bytes"
         )),
@@ -104,13 +113,11 @@ pub(super) fn get_slices<M: GuestMemory>(
         return Err("get_slices went on after its end".into());
     }
     expect_eq("the pieces of get_slices", found, expected.clone())?;
-    if count > 0 || error.is_none() {
-        expect_eq(
-            "get_slices without an error",
-            error.is_none(),
-            is_all_mapped,
-        )?;
-    }
+    expect_eq(
+        "get_slices without an error",
+        error.is_none(),
+        is_all_mapped,
+    )?;
 
     let access = Permissions::ReadWrite;
     let Ok(slices) = IoMemory::get_slices(memory, address, count, access) else {
@@ -132,32 +139,97 @@ pub(super) fn get_slices<M: GuestMemory>(
     Ok(is_all_mapped)
 }
 
+/// How the callback of a walk takes what it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// All of it.
+    All,
+    /// At most so many bytes each time, at least one.
+    AtMost(usize),
+    /// All, until it was called so often; then nothing.
+    UntilCall(usize),
+    /// One byte more than there is.
+    TooMuch,
+    /// It fails when it is called for so many times.
+    FailAtCall(usize),
+}
+
+/// One call of the callback: bytes done before, bytes offered, offset in the region, start of the region.
+type Offer = (usize, usize, u64, GuestAddress);
+
+/// Returns the calls that a walk has to make, and what it has to return; `None` for an error.
+fn expected_walk(
+    address: GuestAddress,
+    count: usize,
+    take: Take,
+    model: &Model,
+) -> (Vec<Offer>, Option<usize>) {
+    let (mut offers, mut done) = (Vec::new(), 0usize);
+    while done < count {
+        let next = address.0.checked_add(done as u64);
+        let piece = next.and_then(|next| model.pieces(next, count - done).first().copied());
+        let Some((index, offset, len)) = piece else {
+            break;
+        };
+        let start = GuestAddress(model.spans()[index].start());
+        offers.push((done, len, offset as u64, start));
+        match taken(take, offers.len(), len) {
+            None => return (offers, None),
+            Some(0) => return (offers, Some(done)),
+            Some(more) if more > len => return (offers, None),
+            Some(more) => done += more,
+        }
+    }
+    let result = (done > 0 || count == 0).then_some(done);
+    (offers, result)
+}
+
+/// Returns what the callback returns when it is called for the `call`th time with `len` bytes; `None` for its error.
+fn taken(take: Take, call: usize, len: usize) -> Option<usize> {
+    match take {
+        Take::All => Some(len),
+        Take::AtMost(most) => Some(len.min(most.max(1))),
+        Take::UntilCall(last) if call > last => Some(0),
+        Take::UntilCall(_) => Some(len),
+        Take::TooMuch => Some(len + 1),
+        Take::FailAtCall(last) if call >= last => None,
+        Take::FailAtCall(_) => Some(len),
+    }
+}
+
 pub(super) fn try_access<M: GuestMemory>(
     memory: &M,
     address: GuestAddress,
     count: usize,
+    take: Take,
     model: &Model,
 ) -> Result<bool, String> {
-    let mut expected = Vec::new();
-    let mut done = 0;
-    for (index, offset, len) in model.pieces(address.0, count) {
-        let start = model.spans()[index].start();
-        expected.push((done, len, offset as u64, GuestAddress(start)));
-        done += len;
-    }
+    let (offers, expected) = expected_walk(address, count, take, model);
     let mut found = Vec::new();
     let result = memory.try_access(count, address, |done, len, offset, region| {
         found.push((done, len, offset.0, region.start_addr()));
-        Ok(len)
+        // An error that no memory makes by itself.
+        taken(take, found.len(), len).ok_or(GuestMemoryError::InvalidBackendAddress)
     });
-    expect_eq("the pieces of try_access", found, expected)?;
-    match result {
-        Ok(total) => {
-            expect_eq("the count of try_access", total, done)?;
+    expect_eq("the pieces of try_access", found, offers)?;
+    match (result, expected) {
+        (Ok(total), Some(expected)) => {
+            expect_eq("the count of try_access", total, expected)?;
             Ok(true)
         }
-        Err(_) if done == 0 => Ok(false),
-        Err(error) => Err(format!("try_access returned {error:?}, expected {done}")),
+        (Err(GuestMemoryError::InvalidBackendAddress), None)
+            if matches!(take, Take::FailAtCall(_)) =>
+        {
+            Ok(false)
+        }
+        (Err(GuestMemoryError::CallbackOutOfRange), None) if take == Take::TooMuch => Ok(false),
+        (Err(GuestMemoryError::InvalidGuestAddress(at)), None) if at == address => Ok(false),
+        (other, expected) => {
+            let expected = expected.map_or("the error".to_owned(), |count| format!("{count}"));
+            Err(format!(
+                "try_access returned {other:?}, expected {expected}"
+            ))
+        }
     }
 }
 

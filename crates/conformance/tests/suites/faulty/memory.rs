@@ -30,11 +30,19 @@ pub(crate) enum MemoryFault {
     RangeAddressIsOff,
     LastAddrIsOneMore,
     SliceIsLong,
+    TryAccessTakesShortForWhole,
+    TryAccessGoesOnAfterNothing,
+    TryAccessTakesAnyCount,
+    TryAccessHidesError,
+    EmptyRangeInHoleIsNone,
+    EmptySliceInHole,
+    HoleHasAnotherError,
+    HostAddressIsRefused,
 }
 
 impl MemoryFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 17] = [
+    pub(crate) const ALL: [(Self, &str); 25] = [
         (Self::NumRegionsCountsOneMore, "num_regions"),
         (Self::LastAddrIsOfFirstRegion, "last_addr"),
         (Self::FindRegionMissesLastByte, "expected"),
@@ -52,6 +60,14 @@ impl MemoryFault {
         (Self::RangeAddressIsOff, "get_host_address_range"),
         (Self::LastAddrIsOneMore, "last_addr"),
         (Self::SliceIsLong, "the length of the slice"),
+        (Self::TryAccessTakesShortForWhole, "try_access"),
+        (Self::TryAccessGoesOnAfterNothing, "try_access"),
+        (Self::TryAccessTakesAnyCount, "try_access"),
+        (Self::TryAccessHidesError, "try_access"),
+        (Self::EmptyRangeInHoleIsNone, "check_range"),
+        (Self::EmptySliceInHole, "get_slice"),
+        (Self::HoleHasAnotherError, "get_slice"),
+        (Self::HostAddressIsRefused, "get_host_address"),
     ];
 }
 
@@ -137,6 +153,9 @@ impl GuestMemory for FaultyMemory {
     }
 
     fn get_host_address(&self, addr: GuestAddress) -> Result<*mut u8, GuestMemoryError> {
+        if self.has(MemoryFault::HostAddressIsRefused) {
+            return Err(GuestMemoryError::InvalidGuestAddress(addr));
+        }
         let more = usize::from(self.has(MemoryFault::HostAddressIsOff));
         let (region, offset) = self
             .inner
@@ -160,7 +179,10 @@ impl GuestMemory for FaultyMemory {
         if self.has(MemoryFault::CheckRangeSkipsHoles) {
             let last = base.0.checked_add((len as u64).saturating_sub(1));
             let is_mapped = |addr| self.address_in_range(GuestAddress(addr));
-            return is_mapped(base.0) && last.is_some_and(is_mapped);
+            return len == 0 || is_mapped(base.0) && last.is_some_and(is_mapped);
+        }
+        if self.has(MemoryFault::EmptyRangeInHoleIsNone) && len == 0 {
+            return self.address_in_range(base);
         }
         self.inner.check_range(base, len)
     }
@@ -193,6 +215,13 @@ impl GuestMemory for FaultyMemory {
             let longer = self.inner.get_slice(addr, count.saturating_add(1));
             return longer.or_else(|_| self.inner.get_slice(addr, count));
         }
+        if self.has(MemoryFault::EmptySliceInHole) && count == 0 {
+            let region = self.iter().next().expect("a region");
+            return region.get_slice(MemoryRegionAddress(0), 0);
+        }
+        if self.has(MemoryFault::HoleHasAnotherError) && !self.inner.address_in_range(addr) {
+            return Err(GuestMemoryError::HostAddressNotAvailable);
+        }
         self.inner.get_slice(addr, count)
     }
 
@@ -209,11 +238,16 @@ impl GuestMemory for FaultyMemory {
         self.inner
             .try_access(count, addr, |done, len, offset, region| {
                 pieces += 1;
-                let stops = self.has(MemoryFault::TryAccessStopsAtBorder) && pieces > 1;
-                if stops {
-                    Ok(0)
-                } else {
-                    f(done, len, offset, region)
+                if self.has(MemoryFault::TryAccessStopsAtBorder) && pieces > 1 {
+                    return Ok(0);
+                }
+                let taken = f(done, len, offset, region);
+                match (self.fault, taken) {
+                    (Some(MemoryFault::TryAccessTakesShortForWhole), Ok(_)) => Ok(len),
+                    (Some(MemoryFault::TryAccessGoesOnAfterNothing), Ok(0)) => Ok(len),
+                    (Some(MemoryFault::TryAccessTakesAnyCount), Ok(taken)) => Ok(taken.min(len)),
+                    (Some(MemoryFault::TryAccessHidesError), Err(_)) => Ok(0),
+                    (_, taken) => taken,
                 }
             })
     }

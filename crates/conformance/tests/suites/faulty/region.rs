@@ -32,11 +32,12 @@ pub(crate) enum RegionFault {
     HostAddressIsOff,
     SliceIsLong,
     SliceMarksAtStart,
+    HostAddressIsRefused,
 }
 
 impl RegionFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 18] = [
+    pub(crate) const ALL: [(Self, &str); 19] = [
         (Self::LastAddrIsPastEnd, "last_addr"),
         (Self::AddressInRangeTakesEnd, "address_in_range"),
         (Self::CheckedOffsetWraps, "checked_offset"),
@@ -55,6 +56,7 @@ impl RegionFault {
         (Self::HostAddressIsOff, "get_host_address"),
         (Self::SliceIsLong, "the length of"),
         (Self::SliceMarksAtStart, "expected"),
+        (Self::HostAddressIsRefused, "get_host_address"),
     ];
 }
 
@@ -144,6 +146,10 @@ impl GuestMemoryRegion for FaultyRegion {
         if self.fault == Some(RegionFault::HostAddressIsOff) && self.address_in_range(addr) {
             let first = self.as_volatile_slice()?.ptr_guard_mut().as_ptr();
             return Ok(first.wrapping_add(offset_of(addr.0)).wrapping_add(1));
+        }
+        if self.fault == Some(RegionFault::HostAddressIsRefused) {
+            let address = GuestAddress(self.start_addr().0.wrapping_add(addr.0));
+            return Err(GuestMemoryError::InvalidGuestAddress(address));
         }
         self.inner.get_host_address(addr)
     }
