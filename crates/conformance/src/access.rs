@@ -270,7 +270,8 @@ impl Stream {
         let may_fail = match self.amount {
             _ if count == 0 => false,
             Amount::Exactly(_) => self.possible < count,
-            Amount::UpTo(_) => self.mapped == 0 || self.breaks,
+            // After the first byte a failure is a short count; the next call meets it.
+            Amount::UpTo(_) => self.mapped == 0 || (self.breaks && moved == 0),
         };
         let must_fail = count > 0 && self.mapped == 0;
         let fits = moved <= self.possible;

@@ -11,8 +11,8 @@
 //!   and an aligned offset, else they fail and do nothing;
 //! * a stream operation stores exactly the bytes that the source gave, or hands over exactly those
 //!   that the sink took, in order and without gaps, whatever portions the stream works in; an error
-//!   hides no byte that went through; what a signal interrupts is tried again; a plain stream goes as far as memory
-//!   and stream allow;
+//!   hides no byte that went through, and of an access that may be short it comes before the first byte alone; what a signal
+//!   interrupts is tried again; a plain stream goes as far as memory and stream allow;
 //! * dirty pages are those written to and no others.
 //!
 //! Left open: how much a failing exact stream operation moves before it fails.
@@ -160,18 +160,14 @@ pub struct Operation {
 /// # Examples
 ///
 /// ```
-/// use guest_memory_volatile::VolatileSlice;
+/// use guest_memory_conformance::bytes;
+/// use guest_memory_core::{GuestAddress, MemoryRegionAddress};
+/// use guest_memory_mmap::GuestRegionMmap;
 ///
-/// guest_memory_conformance::bytes::check(
-///     // Aligned to eight bytes; leaked because the subject borrows it.
-///     |len| VolatileSlice::from(as_bytes(vec![0u64; len.div_ceil(8)].leak(), len)),
-///     |offset| usize::try_from(offset).unwrap_or(usize::MAX),
+/// bytes::check(
+///     |len| GuestRegionMmap::<()>::from_range(GuestAddress(0), len, None).expect("mapped memory"),
+///     MemoryRegionAddress,
 /// );
-/// # use guest_memory_volatile::ByteValued;
-/// # fn as_bytes(words: &'static mut [u64], len: usize) -> &'static mut [u8] {
-/// #     let words: &mut [[u8; 8]] = Box::leak(words.iter().map(|_| [0; 8]).collect());
-/// #     &mut words.as_flattened_mut()[..len]
-/// # }
 /// ```
 pub fn check<A, T>(make: impl Fn(usize) -> T, address: impl Fn(u64) -> A)
 where

@@ -8,7 +8,8 @@
 //! * [`check_within`]: a copy from one place of the memory to another arrives as if all was read first, however the two overlap,
 //!   and marks its target alone;
 //! * [`check_untorn`]: an aligned word of 1, 2, 4 or 8 bytes that another thread writes is seen old or new, never as a mixture,
-//!   whatever the alignment of the buffer on our side, and so is each aligned word of a long copy.
+//!   whatever the alignment of the buffer on our side, and so is each aligned word of a long copy, an object and an atomic of
+//!   such a size.
 //!
 //! The memory has to start zeroed and clean, its first byte aligned to eight bytes in the host.
 

@@ -178,8 +178,50 @@ pub fn check_sink_with<W: WriteVolatile>(
     });
 }
 
-/// Checks files that are written at an offset: `make` returns one that has, or has room for, so many bytes; `taken` returns the
-/// bytes before the offset that it is given.
+/// Checks files that are written at an offset and end: `make` returns one with room for so many bytes; `taken` returns the bytes
+/// before the offset that it is given.
+///
+/// # Panics
+///
+/// As [`check_source`].
+///
+/// # Examples
+///
+/// ```
+/// use std::cell::RefCell;
+///
+/// use guest_memory_bitmap::BitmapSlice;
+/// use guest_memory_conformance::streams;
+/// use guest_memory_volatile::{VolatileMemoryError, VolatileSlice, WriteVolatileAt};
+///
+/// /// A disk in memory.
+/// struct Disk(RefCell<Vec<u8>>);
+///
+/// impl WriteVolatileAt for Disk {
+///     fn write_volatile_at<B: BitmapSlice>(
+///         &self,
+///         buf: &VolatileSlice<'_, B>,
+///         offset: u64,
+///     ) -> Result<usize, VolatileMemoryError> {
+///         let mut sectors = self.0.borrow_mut();
+///         let start = sectors.len().min(offset as usize);
+///         buf.try_copy_to(&mut sectors[start..])
+///     }
+/// }
+///
+/// streams::check_sink_at(
+///     |room| Disk(RefCell::new(vec![0; room])),
+///     |disk, end| disk.0.borrow()[..end].to_vec(),
+/// );
+/// ```
+pub fn check_sink_at<W: WriteVolatileAt>(
+    make: impl Fn(usize) -> W,
+    taken: impl Fn(&W, usize) -> Vec<u8>,
+) {
+    check_sink_at_with(Config::default(), Ends::WithNothing, make, taken);
+}
+
+/// Checks files as [`check_sink_at`] does, with a number of cases and with another end.
 ///
 /// # Panics
 ///

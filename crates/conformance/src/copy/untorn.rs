@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Aligned words under a writer.
+//! Aligned words under a writer: in copies, as objects and as atomics.
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use guest_memory_core::Bytes;
+use guest_memory_volatile::AtomicAccess;
 
 use super::Buffer;
+use crate::access::with_type;
+use crate::bytes::Width;
 use crate::config::Config;
 
 /// Looks of the reader, for each length and alignment.
 const LOOKS: usize = 3000;
+
+/// Writes under these looks, at least.
+const WRITES: usize = 300;
 
 /// Where the word lies: aligned to eight, with memory before it.
 const OFFSET: usize = 24;
@@ -57,6 +63,117 @@ pub fn check_untorn<A, T>(
             }
         }
     }
+    for way in [Way::Object, Way::Atomic] {
+        for width in [Width::Two, Width::Four, Width::Eight] {
+            let subject = make(config.round_up(OFFSET + 16));
+            let told = with_type!(width, T => values::<A, _, T>(&subject, &address, way));
+            if let Err(reason) = told {
+                panic!(
+                    "copy conformance: {way:?} of {} bytes at an aligned place: {reason}",
+                    width.size()
+                );
+            }
+        }
+    }
+}
+
+/// How one value goes in and out.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// `write_obj` and `read_obj`.
+    Object,
+    /// `store` and `load`.
+    Atomic,
+}
+
+/// Writes a value of equal bytes again and again, always another one, and reads meanwhile; each that is read must have equal bytes.
+fn values<A, S, T>(
+    subject: &S,
+    address: &(impl Fn(u64) -> A + Sync),
+    way: Way,
+) -> Result<(), String>
+where
+    S: Bytes<A> + Sync,
+    S::E: Debug,
+    T: AtomicAccess,
+{
+    let at = || address(OFFSET as u64);
+    let put = |byte: u8| {
+        let mut value = T::zeroed();
+        value.as_mut_slice().fill(byte);
+        let put = match way {
+            Way::Object => subject.write_obj(value, at()),
+            Way::Atomic => subject.store(value, at(), Ordering::Release),
+        };
+        put.map_err(|error| format!("the write returned {error:?}, expected it to succeed"))
+    };
+    let look = || {
+        let value = match way {
+            Way::Object => subject.read_obj::<T>(at()),
+            Way::Atomic => subject.load::<T>(at(), Ordering::Acquire),
+        };
+        let value = value
+            .map_err(|error| format!("the read returned {error:?}, expected it to succeed"))?;
+        expect_equal(value.as_slice())
+    };
+    against_writer(put, look)
+}
+
+/// Calls `put` with one byte after the other in a thread of its own, and `look` meanwhile, so often that either comes between
+/// two steps of the other also where one processor runs both.
+fn against_writer(
+    mut put: impl FnMut(u8) -> Result<(), String> + Send,
+    mut look: impl FnMut() -> Result<(), String>,
+) -> Result<(), String> {
+    let (is_over, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut byte = 0u8;
+            // Relaxed, like the count: it only paces the race.
+            while !is_over.load(Ordering::Relaxed) {
+                byte = byte.wrapping_add(1);
+                put(byte)?;
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let over = SetAtEnd(&is_over);
+        let has_raced = || written.load(Ordering::Relaxed) >= WRITES || writer.is_finished();
+        let mut looks = 0;
+        let mut looked = Ok(());
+        while looked.is_ok() && (looks < LOOKS || !has_raced()) {
+            looked = look();
+            looks += 1;
+            if looks % 16 == 0 && !has_raced() {
+                thread::yield_now();
+            }
+        }
+        drop(over);
+        let written = writer.join();
+        looked.and(
+            written.unwrap_or_else(|_| Err("the write panicked, expected it to return".into())),
+        )
+    })
+}
+
+/// Ends the race when it goes, also by a panic of the reader.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Checks that a word was seen whole.
+fn expect_equal(word: &[u8]) -> Result<(), String> {
+    if word.iter().all(|&byte| byte == word[0]) {
+        return Ok(());
+    }
+    Err(format!(
+        "an aligned word of {} bytes is {word:02x?}, expected equal bytes: it was torn",
+        word.len()
+    ))
 }
 
 /// Writes `len` equal bytes again and again, always others, and reads meanwhile; each word of `word` bytes that is read must have
@@ -72,47 +189,19 @@ where
     T: Bytes<A> + Sync,
     T::E: Debug,
 {
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut buffer = Buffer::new(len + buffer_offset);
-            let part = &mut buffer.bytes()[buffer_offset..][..len];
-            let mut value = 0u8;
-            // Relaxed: it only ends the race.
-            while !is_over.load(Ordering::Relaxed) {
-                value = value.wrapping_add(1);
-                part.fill(value);
-                subject
-                    .write_slice(part, address(OFFSET as u64))
-                    .map_err(|error| {
-                        format!("the write returned {error:?}, expected it to succeed")
-                    })?;
-            }
-            Ok(())
-        });
-        let read = || {
-            let mut buffer = Buffer::new(len + buffer_offset);
-            let part = &mut buffer.bytes()[buffer_offset..][..len];
-            for _ in 0..LOOKS {
-                subject
-                    .read_slice(part, address(OFFSET as u64))
-                    .map_err(|error| {
-                        format!("the read returned {error:?}, expected it to succeed")
-                    })?;
-                for whole in part.chunks_exact(word) {
-                    if whole.iter().any(|&byte| byte != whole[0]) {
-                        return Err(format!(
-                            "an aligned word of {word} bytes is {whole:02x?}, expected equal bytes: it was torn"
-                        ));
-                    }
-                }
-            }
-            Ok(())
-        };
-        let reader = read();
-        is_over.store(true, Ordering::Relaxed);
-        let writer = writer.join();
-        reader
-            .and(writer.unwrap_or_else(|_| Err("the write panicked, expected it to return".into())))
-    })
+    let mut outgoing = Buffer::new(len + buffer_offset);
+    let put = |byte: u8| {
+        let part = &mut outgoing.bytes()[buffer_offset..][..len];
+        part.fill(byte);
+        let put = subject.write_slice(part, address(OFFSET as u64));
+        put.map_err(|error| format!("the write returned {error:?}, expected it to succeed"))
+    };
+    let mut incoming = Buffer::new(len + buffer_offset);
+    let look = || {
+        let part = &mut incoming.bytes()[buffer_offset..][..len];
+        let read = subject.read_slice(part, address(OFFSET as u64));
+        read.map_err(|error| format!("the read returned {error:?}, expected it to succeed"))?;
+        part.chunks_exact(word).try_for_each(expect_equal)
+    };
+    against_writer(put, look)
 }

@@ -8,7 +8,7 @@ use std::thread;
 use guest_memory_bitmap::{ArcSlice, Bitmap};
 use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
 use guest_memory_volatile::{
-    AtomicAccess, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile,
+    AtomicAccess, ByteValued, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile,
 };
 
 use crate::toys::{ToyBitmap, ToyRegion};
@@ -45,11 +45,14 @@ pub(crate) enum BytesFault {
     ReadSpillsIntoBuffer,
     WriteIsTorn,
     ReadIsTorn,
+    ObjectIsTorn,
+    StoreIsTorn,
+    LaterFailureIsAnError,
 }
 
 impl BytesFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 11] = [
+    pub(crate) const ALL: [(Self, &str); 12] = [
         (Self::WriteCountsTooMuch, "Write("),
         (Self::WriteSliceIgnoresCut, "Write"),
         (Self::WriteSliceLosesFirstPart, "Write"),
@@ -61,6 +64,7 @@ impl BytesFault {
         (Self::StreamLosesBytes, "WriteVolatileTo {"),
         (Self::ExactStreamIsShort, "WriteVolatileTo {"),
         (Self::PartialWriteIsNotMarked, "expected dirty"),
+        (Self::LaterFailureIsAnError, "ReadVolatileFrom {"),
     ];
 
     /// Those that copies show.
@@ -72,8 +76,12 @@ impl BytesFault {
     ];
 
     /// Those that only a race shows.
-    pub(crate) const RACES: [(Self, &str); 2] =
-        [(Self::WriteIsTorn, "torn"), (Self::ReadIsTorn, "torn")];
+    pub(crate) const RACES: [(Self, &str); 4] = [
+        (Self::WriteIsTorn, "torn"),
+        (Self::ReadIsTorn, "torn"),
+        (Self::ObjectIsTorn, "Object"),
+        (Self::StoreIsTorn, "Atomic"),
+    ];
 
     /// Those of the methods beyond [`Bytes`].
     pub(crate) const EXTENDED: [(Self, &str); 12] = [
@@ -185,6 +193,14 @@ impl FaultyBytes {
         Ok(len)
     }
 
+    /// Writes a value by two accesses.
+    fn write_halves<T: ByteValued>(&self, val: T, addr: usize) -> Result<()> {
+        let (first, rest) = val.as_slice().split_at(size_of::<T>() / 2);
+        self.slice.write_slice(first, addr)?;
+        thread::yield_now();
+        self.slice.write_slice(rest, addr + first.len())
+    }
+
     pub(super) fn has(&self, fault: BytesFault) -> bool {
         self.fault == Some(fault)
     }
@@ -278,6 +294,16 @@ impl Bytes<usize> for FaultyBytes {
                 .read_volatile_from(half, src, count - (half - addr))?;
             return Ok(first + rest);
         }
+        if self.has(BytesFault::LaterFailureIsAnError) && addr < half && count > half - addr {
+            let first = self.slice.read_volatile_from(addr, src, half - addr)?;
+            if first < half - addr {
+                return Ok(first);
+            }
+            let more = self
+                .slice
+                .read_volatile_from(half, src, count - (half - addr))?;
+            return Ok(first + more);
+        }
         self.slice.read_volatile_from(addr, src, count)
     }
 
@@ -307,7 +333,17 @@ impl Bytes<usize> for FaultyBytes {
         self.slice.write_all_volatile_to(addr, dst, count)
     }
 
+    fn write_obj<T: ByteValued>(&self, val: T, addr: usize) -> Result<()> {
+        if self.has(BytesFault::ObjectIsTorn) {
+            return self.write_halves(val, addr);
+        }
+        self.write_slice(val.as_slice(), addr)
+    }
+
     fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
+        if self.has(BytesFault::StoreIsTorn) {
+            return self.write_halves(val, addr);
+        }
         if self.has(BytesFault::StoreIsNotMarked) {
             return self.unmarked().store(val, addr, order);
         }
