@@ -10,7 +10,13 @@
 //!   `base` on;
 //! * [`Bitmap::tracked_bytes`], where it answers, covers `len` and shrinks with the base of a slice.
 //!
+//! [`check_concurrent`] holds one that threads share to this: what several threads mark at the same time is all marked, also where
+//! the bitmap keeps their pages side by side.
+//!
 //! Offsets between `len` and the end of the last page are left to the implementor.
+
+use std::sync::Barrier;
+use std::thread;
 
 use guest_memory_bitmap::{Bitmap, BitmapSlice};
 use proptest::collection::vec;
@@ -82,6 +88,69 @@ pub fn check_with<B: Bitmap>(config: Config, make: impl Fn(usize) -> B) {
             })?;
         }
         Ok(())
+    });
+}
+
+/// Checks that no mark is lost where several threads mark at once, each its own pages, which are neighbours.
+///
+/// # Panics
+///
+/// As [`check`]. What is looked for shows itself by chance: a bitmap that loses a mark may pass, but one that was seen lost was.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_bitmap::{AtomicBitmap, NewBitmap};
+/// use guest_memory_conformance::{Config, bitmap};
+///
+/// bitmap::check_concurrent(Config::default(), AtomicBitmap::with_len);
+/// ```
+pub fn check_concurrent<B: Bitmap + Sync>(config: Config, make: impl Fn(usize) -> B) {
+    let tracking = config.settle("bitmap", |len| {
+        let bitmap = make(len);
+        bitmap.mark_dirty(0, 1);
+        move |offset| bitmap.dirty_at(offset)
+    });
+    let page_size = tracking.step();
+    let len = config.round_up(PAGES_TOGETHER * page_size);
+    for round in 0..ROUNDS {
+        let told = guarded(&("marks of several threads, round", round), || {
+            let bitmap = make(len);
+            let mut span = Span::new(0, len, tracking.page_size);
+            mark_together(&bitmap, page_size);
+            // One page in so many is nobody's.
+            let marked = (0..PAGES_TOGETHER).filter(|page| page % (THREADS + 1) < THREADS);
+            marked.for_each(|page| span.mark(page * page_size, 1));
+            compare(&bitmap, &span, tracking)
+        });
+        if let Err(reason) = told {
+            panic!("bitmap conformance: {reason}");
+        }
+    }
+}
+
+/// Threads that mark at once.
+const THREADS: usize = 2;
+
+/// Pages that they mark: more than two words of 64.
+const PAGES_TOGETHER: usize = 150;
+
+/// How often they do.
+const ROUNDS: usize = 50;
+
+/// Has each thread mark its pages, a byte of each, all beginning at the same time.
+fn mark_together<B: Bitmap + Sync>(bitmap: &B, page_size: usize) {
+    let start = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for own in 0..THREADS {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                for page in (own..PAGES_TOGETHER).step_by(THREADS + 1) {
+                    bitmap.mark_dirty(page * page_size, 1);
+                }
+            });
+        }
     });
 }
 

@@ -14,8 +14,12 @@
 //!   past the end the error with the guest address;
 //! * the bitmap covers the whole region and is dirty where something was written and nowhere else.
 //!
-//! `as_slice` and `as_mut_slice` are unsafe to call and not looked at. A region has to start zeroed
+//! [`check_read_only`] holds a region that must not be written to refusing every way to write, by itself and by its windows.
+//!
+//! `as_slice` and `as_mut_slice` are unsafe to call and not looked at, nor are `file_offset` and `is_hugetlbfs`. A region has to start zeroed
 //! and clean, its first byte aligned to eight bytes in the host.
+
+use std::sync::atomic::Ordering;
 
 use guest_memory_bitmap::Bitmap;
 use guest_memory_core::{GuestAddress, GuestMemoryError, GuestMemoryRegion, MemoryRegionAddress};
@@ -27,6 +31,7 @@ use crate::bytes::{self, Data, raw_operation};
 use crate::config::{Config, Tracking, expect_eq, guarded};
 use crate::model::{Model, Span};
 use crate::place::{Map, Spot, buffer_len, count, range_len, spot};
+use crate::read_only;
 
 /// A method of the region with its arguments but for the first offset.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +111,7 @@ pub fn check_with<R: GuestMemoryRegion>(config: Config, make: impl Fn(GuestAddre
         let region = guarded(&("make", start, len), || Ok(make(GuestAddress(start), len)))?;
         // The model's addresses are offsets in the region.
         let mut model = Model::new(&[(0, len)], tracking.page_size);
-        guarded(&"a new region", || bounds(&region, script))?;
+        guarded(&"a new region", || bounds(&region, start, len))?;
         guarded(&"a new region", || compare(&region, &model.spans()[0]))?;
         for operation in arithmetic_at_borders(script) {
             guarded(&operation, || apply(operation, &region, start, &mut model))?;
@@ -119,6 +124,83 @@ pub fn check_with<R: GuestMemoryRegion>(config: Config, make: impl Fn(GuestAddre
         }
         Ok(())
     });
+}
+
+/// Checks regions that must not be written, such as a ROM: `make` returns one for a start and a length in bytes.
+///
+/// The region and all of its windows refuse every way to write, keep their bytes and stay clean. What [`check`] asks of the bounds
+/// is asked here too.
+///
+/// # Panics
+///
+/// As [`check`].
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_bitmap::AtomicBitmap;
+/// use guest_memory_conformance::{Config, region};
+/// use guest_memory_mmap::{GuestRegionMmap, MmapRegionBuilder, Protection};
+///
+/// region::check_read_only(Config::default(), |start, len| {
+///     let builder = MmapRegionBuilder::<AtomicBitmap>::new(len).with_protection(Protection::ReadOnly);
+///     GuestRegionMmap::new(builder.build().expect("mapped memory"), start).expect("an end by 2^64")
+/// });
+/// ```
+pub fn check_read_only<R: GuestMemoryRegion>(
+    config: Config,
+    make: impl Fn(GuestAddress, usize) -> R,
+) {
+    for len in [1, 8, 65, 4096, 4101].map(|len| config.round_up(len)) {
+        for start in [0, 0u64.wrapping_sub(len as u64)] {
+            let told = guarded(&("a region without write access", start, len), || {
+                let region = make(GuestAddress(start), len);
+                bounds(&region, start, len)?;
+                let whole = region.as_volatile_slice();
+                let whole = whole.map_err(|error| format!("as_volatile_slice: {error:?}"))?;
+                read_only::check(&whole, true)?;
+                for offset in [0, len / 2, len - 1] {
+                    let part = region.get_slice(MemoryRegionAddress(offset as u64), len - offset);
+                    let part = part.map_err(|error| format!("get_slice at {offset}: {error:?}"))?;
+                    read_only::check(&part, true)?;
+                    refused(&region, offset)?;
+                }
+                compare(&region, &Span::new(0, len, None))
+            });
+            if let Err(reason) = told {
+                panic!("region conformance: {reason}");
+            }
+        }
+    }
+}
+
+/// Tries the ways to write that a region has by itself; what it holds afterwards is for the caller to compare.
+fn refused<R: GuestMemoryRegion>(region: &R, offset: usize) -> Result<(), String> {
+    let at = MemoryRegionAddress(offset as u64);
+    let mut source = &[7u8; 4][..];
+    let tried = [
+        ("write", region.write(&[7; 4], at).map(drop)),
+        ("write_slice", region.write_slice(&[7], at)),
+        ("write_obj", region.write_obj(7u8, at)),
+        ("store", region.store(7u8, at, Ordering::SeqCst)),
+        (
+            "read_volatile_from",
+            region.read_volatile_from(at, &mut source, 4).map(drop),
+        ),
+        (
+            "read_exact_volatile_from",
+            region.read_exact_volatile_from(at, &mut source, 1),
+        ),
+    ];
+    for (what, result) in tried {
+        if result.is_ok() {
+            return Err(format!("{what} succeeded, expected an error"));
+        }
+    }
+    let empty = region.write(&[], at);
+    let empty = empty.map_err(|error| format!("an empty write returned {error:?}, expected 0"))?;
+    expect_eq("the count of an empty write", empty, 0)?;
+    expect_eq("the bytes that are left in the source", source.len(), 4)
 }
 
 fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> {
@@ -164,24 +246,18 @@ fn scripts(config: Config, tracking: Tracking) -> impl Strategy<Value = Script> 
     })
 }
 
-fn bounds<R: GuestMemoryRegion>(region: &R, script: &Script) -> Result<(), String> {
-    let len = script.len as u64;
-    let last = GuestAddress(script.start + (len - 1));
-    expect_eq("len", region.len(), len)?;
-    expect_eq(
-        "start_addr",
-        region.start_addr(),
-        GuestAddress(script.start),
-    )?;
+fn bounds<R: GuestMemoryRegion>(region: &R, start: u64, len: usize) -> Result<(), String> {
+    let last = GuestAddress(start + (len as u64 - 1));
+    expect_eq("len", region.len(), len as u64)?;
+    expect_eq("start_addr", region.start_addr(), GuestAddress(start))?;
     expect_eq("last_addr", region.last_addr(), last)?;
     let slice = region
         .as_volatile_slice()
         .map_err(|error| format!("as_volatile_slice: {error:?}"))?;
-    expect_eq("the length of as_volatile_slice", slice.len(), script.len)?;
+    expect_eq("the length of as_volatile_slice", slice.len(), len)?;
     match region.bitmap().tracked_bytes() {
-        Some(tracked) if tracked < script.len => Err(format!(
-            "the bitmap records {tracked} of the region's {} bytes",
-            script.len
+        Some(tracked) if tracked < len => Err(format!(
+            "the bitmap records {tracked} of the region's {len} bytes"
         )),
         _ => Ok(()),
     }

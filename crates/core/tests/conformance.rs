@@ -112,6 +112,14 @@ fn region_with_default_methods_behaves() {
 }
 
 #[test]
+fn read_only_region_behaves() {
+    region::check_read_only(Config::default(), |start, len| WordRegion {
+        is_read_only: true,
+        ..WordRegion::<AtomicBitmap>::new(start, len)
+    });
+}
+
+#[test]
 fn untracked_region_behaves() {
     region::check_with(Config::default().untracked(), WordRegion::<()>::new);
 }

@@ -15,14 +15,14 @@ use guest_memory_mmap::Sharing;
 use crate::caught;
 use crate::faulty::{
     BackingFault, BitmapFault, BytesFault, FaultyBacking, FaultyBitmap, FaultyBytes, FaultyFile,
-    FaultyIo, FaultyLog, FaultyMemory, FaultyOrder, FaultyRegion, FaultySpace, FaultyStream,
-    FaultyVolatile, IoFault, LogFault, MemoryFault, OrderFault, RegionFault, SpaceFault,
-    StreamFault, VolatileFault, WithinFault, offset_of,
+    FaultyIo, FaultyLog, FaultyMemory, FaultyOrder, FaultyRegion, FaultyRom, FaultySpace,
+    FaultyStream, FaultyVolatile, IoFault, LogFault, MemoryFault, OrderFault, RegionFault,
+    RomFault, SpaceFault, StreamFault, VolatileFault, WithinFault, offset_of,
 };
 use crate::toys::PAGE_SIZE;
 
 /// Mutants that the table has at least, so that none is lost with a suite.
-const FEWEST: usize = 160;
+const FEWEST: usize = 195;
 
 /// What became of one mutant.
 struct Outcome {
@@ -112,6 +112,9 @@ fn bitmaps() -> Vec<Outcome> {
     let mut all = outcomes("bitmap", &BitmapFault::ALL, |config, fault| {
         bitmap::check_with(config, |len| FaultyBitmap::new(fault, len));
     });
+    all.extend(outcomes("bitmap", &BitmapFault::RACES, |config, fault| {
+        bitmap::check_concurrent(config, |len| FaultyBitmap::new(fault, len));
+    }));
     all.extend(outcomes("dirty_log", &LogFault::ALL, |config, fault| {
         dirty_log::check_with(config, |len| FaultyLog::new(fault, len));
     }));
@@ -122,6 +125,9 @@ fn regions_and_memories() -> Vec<Outcome> {
     let mut all = outcomes("region", &RegionFault::ALL, |config, fault| {
         region::check_with(config, |start, len| FaultyRegion::new(fault, start, len));
     });
+    all.extend(outcomes("region", &RomFault::ALL, |config, fault| {
+        region::check_read_only(config, |start, len| FaultyRom::new(fault, start, len));
+    }));
     all.extend(outcomes("memory", &MemoryFault::ALL, |config, fault| {
         memory::check_with(config, |ranges| FaultyMemory::new(fault, ranges));
     }));

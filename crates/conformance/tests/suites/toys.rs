@@ -29,6 +29,13 @@ impl ToyBitmap {
             .collect();
         Self { pages }
     }
+
+    /// Makes a page dirty or clean, if there is one of that number.
+    pub(crate) fn set_page(&self, page: usize, is_dirty: bool) {
+        if let Some(page) = self.pages.get(page) {
+            page.store(is_dirty, Ordering::Relaxed);
+        }
+    }
 }
 
 impl WithBitmapSlice<'_> for ToyBitmap {

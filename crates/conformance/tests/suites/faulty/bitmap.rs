@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Bitmaps.
 
+use std::thread;
+
 use guest_memory_bitmap::{Bitmap, BitmapSlice, WithBitmapSlice};
 
 use crate::toys::{PAGE_SIZE, ToyBitmap};
@@ -17,6 +19,7 @@ pub(crate) enum BitmapFault {
     OverstatesTrackedBytes,
     LosesLastByte,
     SliceIgnoresOffset,
+    LosesMarksOfOthers,
 }
 
 impl BitmapFault {
@@ -32,6 +35,9 @@ impl BitmapFault {
         (Self::LosesLastByte, "expected dirty"),
         (Self::SliceIgnoresOffset, "Operation {"),
     ];
+
+    /// Those that only a race shows.
+    pub(crate) const RACES: [(Self, &str); 1] = [(Self::LosesMarksOfOthers, "expected dirty")];
 }
 
 /// A bitmap, or a slice of one, with a fault.
@@ -55,6 +61,17 @@ impl FaultyBitmap {
 
     fn has(&self, fault: BitmapFault) -> bool {
         self.fault == Some(fault)
+    }
+
+    /// Marks a page by reading those around it and writing all of them back, as with a byte of bits that is no atomic.
+    fn mark_eight_pages(&self, page: usize) {
+        let pages = page / 8 * 8..page / 8 * 8 + 8;
+        let is_dirty = |page: usize| self.inner.dirty_at(page * PAGE_SIZE.get());
+        let before: Vec<bool> = pages.clone().map(is_dirty).collect();
+        thread::yield_now();
+        for (other, was_dirty) in pages.zip(before) {
+            self.inner.set_page(other, was_dirty || other == page);
+        }
     }
 }
 
@@ -80,6 +97,8 @@ impl Bitmap for FaultyBitmap {
                 .mark_dirty(offset, offset.wrapping_add(len).saturating_sub(offset));
         } else if self.has(BitmapFault::LosesLastByte) && len > 1 {
             self.inner.mark_dirty(offset, len - 1);
+        } else if self.has(BitmapFault::LosesMarksOfOthers) && len > 0 {
+            self.mark_eight_pages(offset / PAGE_SIZE);
         } else {
             self.inner.mark_dirty(offset, len);
         }
