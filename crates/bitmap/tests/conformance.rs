@@ -21,6 +21,13 @@ fn atomic_bitmap_behaves_with_pages_of_any_size() {
 }
 
 #[test]
+fn no_mark_of_several_threads_is_lost() {
+    bitmap::check_concurrent(Config::default(), AtomicBitmap::with_len);
+    let fine = NonZeroUsize::new(64).unwrap();
+    bitmap::check_concurrent(Config::default(), |len| AtomicBitmap::new(len, fine));
+}
+
+#[test]
 fn atomic_bitmap_is_harvested_and_switched_with_either_ordering() {
     dirty_log::check(AtomicBitmap::with_len);
     dirty_log::check(|len| {

@@ -3,16 +3,21 @@
 //!
 //! What it holds a log made for `len` bytes to, beside the suite for a [`Bitmap`]:
 //!
-//! * a harvest has exactly the pages that were marked since the one before, whatever was in the set it goes to, and leaves
+//! * a harvest has exactly the pages that were marked since the one before, whatever was in the set it goes to and
+//!   whatever that tracked, and leaves
 //!   the log clean;
 //! * what is marked while tracking is off is not recorded; what was marked before is still there;
 //! * `is_tracking` says which; `empty_pages` is the empty set of what the log tracks.
+
+use std::num::NonZeroUsize;
 
 use guest_memory_bitmap::{Bitmap, DirtyLog, DirtyPages};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::config::{Config, expect_eq, guarded};
+
+const FOUR: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -72,8 +77,13 @@ pub fn check_with<L: Bitmap + DirtyLog<Pages = DirtyPages>>(
                 apply(*operation, &log, &mut pages, &mut expected)
             })?;
         }
-        log.harvest_into(&mut pages);
-        expect_eq("the last harvest", &pages, &expected)
+        // Into a set of something else, which has to become one of this log.
+        let other_page_size = expected.page_size().saturating_mul(FOUR);
+        let mut other = DirtyPages::new(len + 0x1_0000, other_page_size)
+            .map_err(|error| format!("four times the page size: {error}"))?;
+        other.insert_range(0..usize::MAX);
+        log.harvest_into(&mut other);
+        expect_eq("the harvest into another log's set", &other, &expected)
     });
 }
 

@@ -17,11 +17,12 @@ pub(crate) enum LogFault {
     RecordsWhileStopped,
     IsAlwaysTracking,
     EmptyPagesAreNot,
+    HarvestKeepsOtherSizes,
 }
 
 impl LogFault {
     /// Each fault and a word that the report has to hold.
-    pub(crate) const ALL: [(Self, &str); 9] = [
+    pub(crate) const ALL: [(Self, &str); 10] = [
         (Self::HarvestLosesAPage, "harvest"),
         (Self::HarvestReportsTwice, "harvested"),
         (Self::HarvestKeepsOldPages, "harvest"),
@@ -31,6 +32,7 @@ impl LogFault {
         (Self::RecordsWhileStopped, "harvest"),
         (Self::IsAlwaysTracking, "is_tracking"),
         (Self::EmptyPagesAreNot, "empty_pages"),
+        (Self::HarvestKeepsOtherSizes, "another log's set"),
     ];
 }
 
@@ -122,7 +124,14 @@ impl DirtyLog for FaultyLog {
                 self.inner.mark_dirty(first, 1);
             }
             (Some(LogFault::HarvestLeavesLastPage), Some(last)) => self.inner.mark_dirty(last, 1),
-            (Some(LogFault::HarvestKeepsOldPages), _) => pages.union_with(&before),
+            (Some(LogFault::HarvestKeepsOldPages), _) if !before.is_empty() => {
+                pages.union_with(&before);
+            }
+            (Some(LogFault::HarvestKeepsOtherSizes), _) if before.page_count() > 0 => {
+                let taken = std::mem::replace(pages, before);
+                pages.clear();
+                pages.union_with(&taken);
+            }
             _ => {}
         }
     }
