@@ -33,7 +33,46 @@ const DROPS: usize = 16;
 
 /// Whatever makes mapped memory.
 ///
-/// A closure that takes the length in bytes and returns the memory is one.
+/// A closure that takes the length in bytes and returns the memory is one. A type of its own says more of what it makes:
+///
+/// ```
+/// use guest_memory_conformance::{Config, backing};
+/// use guest_memory_core::FileOffset;
+/// use guest_memory_mmap::{MmapRegion, MmapRegionBuilder, Protection};
+///
+/// struct Mapped;
+///
+/// impl backing::Backing for Mapped {
+///     type Memory = MmapRegion<()>;
+///
+///     fn map(&self, len: usize) -> Self::Memory {
+///         MmapRegion::new(len).expect("mapped memory")
+///     }
+///
+///     fn alignment(&self) -> usize {
+///         4096
+///     }
+///
+///     fn map_file(&self, file: FileOffset, len: usize) -> Option<Self::Memory> {
+///         Some(MmapRegion::from_file(file, len).expect("a mapped file"))
+///     }
+///
+///     fn is_shared(&self) -> bool {
+///         true
+///     }
+///
+///     fn map_read_only(&self, len: usize) -> Option<Self::Memory> {
+///         let builder = MmapRegionBuilder::new(len).with_protection(Protection::ReadOnly);
+///         Some(builder.build().expect("mapped memory"))
+///     }
+///
+///     fn is_mapped(&self, range: std::ops::Range<usize>) -> Option<bool> {
+///         backing::is_mapped(range)
+///     }
+/// }
+///
+/// backing::check_with(Config::default().untracked(), Mapped);
+/// ```
 pub trait Backing {
     /// What it makes.
     type Memory: VolatileMemory;

@@ -33,8 +33,9 @@ pub enum Pages {
 /// ```
 /// use guest_memory_conformance::Config;
 ///
-/// let quick_and_untracked = Config::default().cases(16).untracked();
-/// # let _ = quick_and_untracked;
+/// // Few cases, and nothing is tracked: `()` is a bitmap that records nothing.
+/// let config = Config::default().cases(16).untracked();
+/// guest_memory_conformance::bitmap::check_with(config, |_len| ());
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Config {

@@ -63,7 +63,7 @@ struct Script {
 
 /// Checks the memories that `make` returns for a list of ranges, which is never empty, sorted by start and free of overlaps.
 ///
-/// Dirty pages are not looked at.
+/// `kinds` are the permissions that ranges come with, at least one. Dirty pages are not looked at.
 ///
 /// # Panics
 ///
@@ -90,8 +90,7 @@ pub fn check<M: IoMemory>(kinds: &[Permissions], make: impl Fn(&[Range]) -> M) {
 
 /// Checks memories as [`check`] does, with other settings and with dirty pages; `dirty_at` answers for an address.
 ///
-/// `kinds` are the permissions that ranges come with, not none of them. Where pages have more than a byte, ranges start and end
-/// with one, as that is how the bitmap of a device counts.
+/// Where pages have more than a byte, ranges start and end where a page does.
 ///
 /// # Panics
 ///

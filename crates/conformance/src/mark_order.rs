@@ -121,6 +121,23 @@ pub fn check<A, T>(
 /// # Panics
 ///
 /// As [`check`].
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_conformance::mark_order;
+/// use guest_memory_core::GuestAddress;
+/// use guest_memory_mmap::{GuestMemoryMmap, GuestRegionMmap, MmapRegionBuilder};
+///
+/// mark_order::check_bytes(
+///     |len, witness| {
+///         let mapping = MmapRegionBuilder::new_with_bitmap(len, witness).build().expect("mapped memory");
+///         let region = GuestRegionMmap::new(mapping, GuestAddress(0)).expect("an end by 2^64");
+///         GuestMemoryMmap::from_regions(vec![region]).expect("one region")
+///     },
+///     GuestAddress,
+/// );
+/// ```
 pub fn check_bytes<A, T>(
     make: impl Fn(usize, Witness) -> T,
     address: impl Fn(u64) -> A + Copy + Send + Sync + 'static,

@@ -89,6 +89,12 @@ impl Bitmap for FaultyLog {
     }
 }
 
+/// Says whether a set that is not empty tracks what another one does.
+fn is_of_this(before: &DirtyPages, pages: &DirtyPages) -> bool {
+    let geometry = |pages: &DirtyPages| (pages.byte_size(), pages.page_size());
+    !before.is_empty() && geometry(before) == geometry(pages)
+}
+
 impl DirtyLog for FaultyLog {
     type Pages = DirtyPages;
 
@@ -124,7 +130,7 @@ impl DirtyLog for FaultyLog {
                 self.inner.mark_dirty(first, 1);
             }
             (Some(LogFault::HarvestLeavesLastPage), Some(last)) => self.inner.mark_dirty(last, 1),
-            (Some(LogFault::HarvestKeepsOldPages), _) if !before.is_empty() => {
+            (Some(LogFault::HarvestKeepsOldPages), _) if is_of_this(&before, pages) => {
                 pages.union_with(&before);
             }
             (Some(LogFault::HarvestKeepsOtherSizes), _) if before.page_count() > 0 => {
