@@ -15,10 +15,30 @@ use crate::slice::{MmapInfo, VolatileSlice};
 
 /// A window on values that lie one after the other in guest memory, not necessarily aligned.
 ///
+/// Indices and [`len`](Self::len) count elements, not bytes.
+///
 /// # Atomicity
 ///
 /// An element of 1, 2, 4 or 8 bytes at an address aligned to its size is moved whole; the array is
 /// not.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_volatile::{VolatileMemory, VolatileMemoryError, VolatileSlice};
+///
+/// let mut backing = [0u8; 64];
+/// let memory = VolatileSlice::from(backing.as_mut_slice());
+/// // Eight indices from offset 4 on.
+/// let ring = memory.get_array_ref::<u16>(4, 8)?;
+/// ring.store(3, 0xbeef);
+/// assert_eq!((ring.len(), ring.load(3)), (8, 0xbeef));
+/// assert_eq!(memory.read_obj::<u16>(4 + 2 * 3)?, 0xbeef);
+///
+/// // An index that a guest gave.
+/// assert!(matches!(ring.try_load(8), Err(VolatileMemoryError::OutOfBounds { addr: 8 })));
+/// # Ok::<(), VolatileMemoryError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct VolatileArrayRef<'a, T, B = ()> {
     /// # Invariants
@@ -44,7 +64,9 @@ impl<T: ByteValued> VolatileArrayRef<'_, T, ()> {
 }
 
 impl<'a, T: ByteValued, B: BitmapSlice> VolatileArrayRef<'a, T, B> {
-    /// Makes a window on `nelem` values from `addr` on, whose writes are marked in `bitmap`.
+    /// Makes a window on `nelem` values from `addr` on, whose writes are marked in `bitmap` (offset 0 being `addr`).
+    ///
+    /// `mmap` only names the lifetime; `None` will do.
     ///
     /// # Safety
     ///
@@ -205,15 +227,17 @@ impl<'a, T: ByteValued, B: BitmapSlice> VolatileArrayRef<'a, T, B> {
         }
     }
 
-    /// Copies the elements' bytes into a slice until one of them ends.
+    /// Copies the elements' bytes into a slice until one of them ends, and marks them there.
     ///
-    /// A read-only slice takes nothing.
+    /// A read-only slice takes nothing, and after a page that cannot be accessed comes nothing more;
+    /// [`VolatileSlice::try_copy_to_volatile_slice`] tells.
     #[inline]
     pub fn copy_to_volatile_slice<S: BitmapSlice>(&self, slice: VolatileSlice<'_, S>) {
         self.slice.copy_to_volatile_slice(slice);
     }
 
-    /// Copies elements in until the array or `buf` ends; read-only memory takes none.
+    /// Copies elements in until the array or `buf` ends, and marks them; read-only memory takes none, and after a page that cannot
+    /// be accessed comes nothing more.
     #[inline]
     pub fn copy_from(&self, buf: &[T]) {
         self.slice.copy_from(buf);

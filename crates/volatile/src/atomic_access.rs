@@ -9,7 +9,45 @@ use core::sync::atomic::{
 use crate::atomic_integer::AtomicInteger;
 use crate::byte_valued::ByteValued;
 
-/// A plain value that has an atomic of the same layout.
+/// A plain value that has an atomic of the same layout: what can be loaded and stored atomically.
+///
+/// All integers of at most 8 bytes are such values. A type of your own becomes one by its conversions:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use guest_memory_volatile::{AtomicAccess, ByteValued, VolatileSlice};
+///
+/// #[repr(transparent)]
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// struct Status(u32);
+///
+/// // SAFETY: transparent around an integer, which is plain bytes.
+/// unsafe impl ByteValued for Status {}
+///
+/// impl From<u32> for Status {
+///     fn from(bits: u32) -> Self {
+///         Self(bits)
+///     }
+/// }
+///
+/// impl From<Status> for u32 {
+///     fn from(status: Status) -> Self {
+///         status.0
+///     }
+/// }
+///
+/// impl AtomicAccess for Status {
+///     type A = AtomicU32;
+/// }
+///
+/// # #[repr(align(8))]
+/// # struct Bytes([u8; 8]);
+/// # let mut backing = Bytes([0; 8]);
+/// # let memory = VolatileSlice::from(backing.0.as_mut_slice());
+/// memory.store(Status(4), 0, Ordering::Release)?;
+/// assert_eq!(memory.load::<Status>(0, Ordering::Acquire)?, Status(4));
+/// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+/// ```
 pub trait AtomicAccess:
     ByteValued
     + From<<<Self as AtomicAccess>::A as AtomicInteger>::V>

@@ -7,7 +7,7 @@ use core::sync::atomic::{
     AtomicU64, AtomicUsize, Ordering,
 };
 
-/// An atomic that may be laid over guest memory.
+/// An atomic that may be laid over guest memory: those of the standard library, of at most 8 bytes.
 ///
 /// # Safety
 ///

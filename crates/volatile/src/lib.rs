@@ -69,6 +69,7 @@
 //!   data. What is written through a raw pointer or a reference that was handed out is not seen.
 //! * Out of bounds, overflow, misalignment and writes to read-only memory are errors. A page that cannot be accessed is one
 //!   as well with the feature `fault-guard` and its handlers installed; else it is the operating system's signal.
+//! * Nothing panics, whatever offset, length or count is given, unless a method says so.
 //! * A stream access says how many bytes moved, also when it fails, and goes on at the byte after the
 //!   last one. Several slices are one system call and no allocation.
 //!
@@ -82,7 +83,9 @@
 //!
 //! # What it does not do
 //!
-//! It knows no guest addresses and maps no memory.
+//! It knows no guest addresses and maps no memory. It does not find out whether a range is valid: the unsafe constructors take the
+//! caller's word. It gives no reference to guest bytes, unless the caller vouches for exclusive use or it is one to an atomic. It
+//! orders no plain access, and holds no lock: who needs several writes to be seen together has to agree on that with the guest.
 //!
 //! # Cost
 //!
@@ -136,7 +139,7 @@ mod slice_endian;
 mod slice_peek;
 mod span;
 
-/// Plain-byte types.
+/// Types that are nothing but their bytes; all of them are at the crate's root too.
 pub mod bytes {
     pub use crate::atomic_access::AtomicAccess;
     pub use crate::atomic_integer::AtomicInteger;
@@ -146,7 +149,7 @@ pub mod bytes {
     pub use crate::slice_endian::LittleEndian;
 }
 
-/// Windows on memory that others write.
+/// Windows on memory that others write, and their errors; all of them are at the crate's root too, the errors by longer names.
 pub mod volatile_memory {
     pub use crate::array::VolatileArrayRef;
     pub use crate::error::{Error, Result};

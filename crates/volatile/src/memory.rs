@@ -28,8 +28,40 @@ pub fn compute_offset(base: usize, offset: usize) -> Result<usize> {
 
 /// A container of bytes that others may write, which hands out windows on itself.
 ///
+/// Offsets and lengths are in bytes from the container's start. To implement it give [`len`](Self::len) and
+/// [`get_slice`](Self::get_slice); an offset at the end with a length of 0 is in the container.
+///
 /// The trait is safe to implement and hence not trusted: a window of another length than asked for
-/// is an error in the methods that rely on it.
+/// is an error ([`Error::SliceLength`]) in the methods that rely on it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use guest_memory_volatile::{VolatileMemory, VolatileMemoryResult, VolatileSlice};
+///
+/// /// Words that devices share.
+/// struct Words([AtomicU64; 8]);
+///
+/// impl VolatileMemory for Words {
+///     type B = ();
+///
+///     fn len(&self) -> usize {
+///         size_of_val(&self.0)
+///     }
+///
+///     fn get_slice(&self, offset: usize, count: usize) -> VolatileMemoryResult<VolatileSlice<'_>> {
+///         // SAFETY: the words live as long as `self`, are initialised, and are atomics, which others may write.
+///         unsafe { VolatileSlice::new(self.0.as_ptr() as *mut u8, self.len()) }.subslice(offset, count)
+///     }
+/// }
+///
+/// let words = Words([const { AtomicU64::new(0) }; 8]);
+/// words.get_ref::<u16>(10)?.store(7);
+/// assert_eq!(words.get_array_ref::<u16>(8, 2)?.load(1), 7);
+/// assert!(words.get_slice(60, 5).is_err());
+/// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+/// ```
 pub trait VolatileMemory {
     /// The dirty bitmap that windows mark.
     type B: Bitmap;
@@ -140,6 +172,24 @@ pub trait VolatileMemory {
 
     /// Returns a reference to an atomic at `offset`, for operations that a slice does not have.
     ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// # use guest_memory_volatile::{ByteValued, VolatileMemory};
+    ///
+    /// # #[repr(align(8))]
+    /// # struct Words([u64; 2]);
+    /// # let mut words = Words([5; 2]);
+    /// # let memory = words.0.as_bytes();
+    /// # memory.write_obj(5u32, 4)?;
+    /// let highest = memory.get_atomic_ref::<AtomicU32>(4)?;
+    /// assert_eq!(highest.fetch_max(9, Ordering::Relaxed), 5);
+    /// assert_eq!(memory.read_obj::<u32>(4)?, 9);
+    /// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+    /// ```
+    ///
+    /// Accesses through the reference are the language's own: see [mixed sizes](crate#mixed-sizes), and no
+    /// fault guard watches them.
+    ///
     /// # Dirty tracking
     ///
     /// The bytes are marked dirty now, since what is done through the reference cannot be seen. A
@@ -158,7 +208,7 @@ pub trait VolatileMemory {
         Ok(atomic)
     }
 
-    /// Returns `base + offset` if it is at most the size.
+    /// Returns `base + offset`, in bytes, if it is at most the size: the end of a range is past its last byte.
     ///
     /// # Errors
     ///

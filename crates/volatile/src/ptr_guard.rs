@@ -37,7 +37,7 @@ impl<'a> PtrGuard<'a> {
         self.0.base().cast_const()
     }
 
-    /// Returns how many bytes are there.
+    /// Returns how many bytes are there, from the first one on.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -55,6 +55,24 @@ impl<'a> PtrGuard<'a> {
 /// Writes through the pointer are not tracked: mark them in the slice's bitmap afterwards. Memory
 /// that is mapped read-only must not be written; ask
 /// [`VolatileSlice::is_read_only`](crate::VolatileSlice::is_read_only).
+///
+/// ```
+/// use core::num::NonZeroUsize;
+/// use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+/// use guest_memory_volatile::VolatileSlice;
+///
+/// let bitmap = AtomicBitmap::new(8, NonZeroUsize::MIN);
+/// let mut backing = [0u8; 8];
+/// let slice = VolatileSlice::from(backing.as_mut_slice()).replace_bitmap(bitmap.slice_at(0));
+///
+/// let guard = slice.ptr_guard_mut();
+/// // SAFETY: there are eight bytes, and in this process nobody else uses them meanwhile.
+/// unsafe { guard.as_ptr().add(3).write_volatile(7) };
+/// slice.bitmap().mark_dirty(3, 1);
+/// assert_eq!(slice.read_obj::<u8>(3)?, 7);
+/// assert!(bitmap.dirty_at(3));
+/// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+/// ```
 #[must_use = "the pointer is only good while its guard lives"]
 #[derive(Clone, Copy)]
 pub struct PtrGuardMut<'a>(HostSpan<'a>);

@@ -17,6 +17,25 @@ use crate::slice::{MmapInfo, VolatileSlice};
 ///
 /// A value of 1, 2, 4 or 8 bytes at an address aligned to its size is moved by one access; others
 /// may be torn.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::Ordering;
+/// use guest_memory_volatile::{VolatileMemory, VolatileMemoryError, VolatileSlice};
+///
+/// # #[repr(align(8))]
+/// # struct Page([u8; 64]);
+/// # let mut page = Page([0; 64]);
+/// # let memory = VolatileSlice::from(page.0.as_mut_slice());
+/// // The place of a field, found once and used again and again.
+/// let status = memory.get_ref::<u32>(8)?;
+/// status.store(4);
+/// assert_eq!(status.load(), 4);
+/// assert_eq!(status.fetch_or(1, Ordering::AcqRel)?, 4);
+/// assert_eq!(memory.read_obj::<u32>(8)?, 5);
+/// # Ok::<(), VolatileMemoryError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct VolatileRef<'a, T, B = ()> {
     /// # Invariants
@@ -40,7 +59,9 @@ impl<T: ByteValued> VolatileRef<'_, T, ()> {
 }
 
 impl<'a, T: ByteValued, B: BitmapSlice> VolatileRef<'a, T, B> {
-    /// Makes a window on the value at `addr`, whose writes are marked in `bitmap`.
+    /// Makes a window on the value at `addr`, whose writes are marked in `bitmap` (offset 0 being `addr`).
+    ///
+    /// `mmap` only names the lifetime; `None` will do.
     ///
     /// # Safety
     ///

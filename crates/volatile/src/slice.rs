@@ -39,6 +39,32 @@ pub type MmapInfo = PhantomData<()>;
 /// With the fault guard installed an access that comes to such a page stops there
 /// ([`Fault`](crate::VolatileMemoryError::Fault)). Methods that return no `Result` copy what comes before it, and those that
 /// return a count give that.
+///
+/// # Examples
+///
+/// ```
+/// use core::num::NonZeroUsize;
+/// use guest_memory_bitmap::{AtomicBitmap, Bitmap};
+/// use guest_memory_volatile::VolatileSlice;
+///
+/// # fn main() -> Result<(), guest_memory_volatile::VolatileMemoryError> {
+/// // A dirty bit for each byte.
+/// let bitmap = AtomicBitmap::new(64, NonZeroUsize::MIN);
+/// let mut backing = [0u8; 64];
+/// let memory = VolatileSlice::from(backing.as_mut_slice()).replace_bitmap(bitmap.slice_at(0));
+///
+/// let (header, payload) = memory.split_at(16)?;
+/// header.write_obj(0xfeed_u32, 4)?;
+/// payload.write_slice(b"data", 0)?;
+/// assert_eq!(memory.read_obj::<u32>(4)?, 0xfeed);
+/// assert!(bitmap.dirty_at(4) && bitmap.dirty_at(19) && !bitmap.dirty_at(8));
+///
+/// // What does not fit is an error, and so is a write to memory that must not be written.
+/// assert!(header.write_obj(0u64, 12).is_err());
+/// assert!(header.into_read_only().write_obj(0u64, 0).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct VolatileSlice<'a, B = ()> {
@@ -59,6 +85,20 @@ impl<'a> VolatileSlice<'a, ()> {
     /// # Safety
     ///
     /// `[addr, addr + size)` must be a [valid guest range](crate#valid-guest-range) for `'a`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use guest_memory_volatile::VolatileSlice;
+    ///
+    /// let words = [const { AtomicU64::new(0) }; 4];
+    /// // SAFETY: the words outlive the slice, are initialised, and are atomics, which others may write.
+    /// let slice = unsafe { VolatileSlice::new(words.as_ptr() as *mut u8, 32) };
+    /// slice.write_obj(7u64, 8)?;
+    /// assert_eq!(words[1].load(Ordering::Relaxed), 7);
+    /// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+    /// ```
     #[inline]
     pub unsafe fn new(addr: *mut u8, size: usize) -> VolatileSlice<'a> {
         // SAFETY: the same contract.

@@ -80,7 +80,7 @@ macro_rules! read_modify_write {
 }
 
 impl<B: BitmapSlice> VolatileSlice<'_, B> {
-    /// Stores a value atomically.
+    /// Stores a value atomically, and no weaker than `order` says.
     ///
     /// # Errors
     ///
@@ -90,7 +90,11 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     ///
     /// # Panics
     ///
-    /// If `order` is not one that a store can have.
+    /// If `order` is not one that a store can have (`Acquire` or `AcqRel`).
+    ///
+    /// # Dirty tracking
+    ///
+    /// The bytes are marked.
     #[inline(always)]
     pub fn store<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<()> {
         let at = self.writable_word::<T>(addr)?;
@@ -115,7 +119,7 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
         })
     }
 
-    /// Loads a value atomically.
+    /// Loads a value atomically, and no weaker than `order` says.
     ///
     /// # Errors
     ///
@@ -125,7 +129,7 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     ///
     /// # Panics
     ///
-    /// If `order` is not one that a load can have.
+    /// If `order` is not one that a load can have (`Release` or `AcqRel`).
     #[inline(always)]
     pub fn load<T: AtomicAccess>(&self, addr: usize, order: Ordering) -> Result<T> {
         let at = self.word::<T>(addr)?;
@@ -159,6 +163,23 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// # Dirty tracking
     ///
     /// The bytes are marked if `new` was stored, and only then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// # use guest_memory_volatile::ByteValued;
+    ///
+    /// # #[repr(align(8))]
+    /// # struct Words([u64; 2]);
+    /// # let mut words = Words([0; 2]);
+    /// # let memory = words.0.as_bytes();
+    /// // The guest's lock at offset 8, which is free as long as it is 0.
+    /// assert_eq!(memory.compare_exchange(0u32, 1, 8, SeqCst, SeqCst)?, Ok(0));
+    /// assert_eq!(memory.compare_exchange(0u32, 1, 8, SeqCst, SeqCst)?, Err(1));
+    /// assert_eq!(memory.fetch_add(1u32, 8, SeqCst)?, 1);
+    /// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+    /// ```
     #[inline(always)]
     pub fn compare_exchange<T: AtomicAccess>(
         &self,

@@ -15,7 +15,24 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     /// # Errors
     ///
     /// [`Error::OutOfBounds`] if there is no byte at `addr`, [`Error::ReadOnly`] if the memory must
-    /// not be written; never for an empty `buf`.
+    /// not be written, [`Error::Fault`] if a page cannot be accessed, with the bytes before it written; never for an empty `buf`.
+    ///
+    /// # Dirty tracking
+    ///
+    /// The bytes that were written are marked, also those before a fault.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
+    /// let mut backing = [0u8; 8];
+    /// let memory = VolatileSlice::from(backing.as_mut_slice());
+    /// assert_eq!(memory.write(b"longer", 5)?, 3);
+    /// // The form for all of a buffer says how far it came.
+    /// let cut = memory.write_slice(b"longer", 5);
+    /// assert!(matches!(cut, Err(VolatileMemoryError::PartialBuffer { expected: 6, completed: 3 })));
+    /// # Ok::<(), VolatileMemoryError>(())
+    /// ```
     #[inline]
     pub fn write(&self, buf: &[u8], addr: usize) -> Result<usize> {
         let (fitting, _) = buf.split_at(self.room(addr, buf.len())?);
@@ -29,7 +46,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if there is no byte at `addr`; never for an empty `buf`.
+    /// [`Error::OutOfBounds`] if there is no byte at `addr`, [`Error::Fault`] if a page cannot be accessed, with the bytes before it
+    /// read; never for an empty `buf`.
     #[inline]
     pub fn read(&self, buf: &mut [u8], addr: usize) -> Result<usize> {
         let (fitting, _) = buf.split_at_mut(self.room(addr, buf.len())?);
@@ -104,10 +122,24 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
 
     /// Reads once from `src` into `[addr, ..)`, at most `count` bytes; returns how many came.
     ///
+    /// A read that a signal interrupted is tried again.
+    ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if there is no byte at `addr`, [`Error::ReadOnly`] if the memory must not
+    /// [`Error::OutOfBounds`] if there is no byte at `addr` and `count` is not 0, [`Error::ReadOnly`] if the memory must not
     /// be written, and what `src` says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
+    /// let mut backing = [0u8; 8];
+    /// let memory = VolatileSlice::from(backing.as_mut_slice());
+    /// let mut packet: &[u8] = b"0123456789";
+    /// assert_eq!(memory.read_volatile_from(4, &mut packet, 100)?, 4);
+    /// assert_eq!(packet, b"456789");
+    /// # Ok::<(), VolatileMemoryError>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn read_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<usize>
     where
@@ -128,8 +160,8 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if they do not fit, in which case nothing is
-    /// read, and those of [`read_exact_volatile`](ReadVolatile::read_exact_volatile).
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if they do not fit, [`Error::ReadOnly`] if the memory must not be written, in
+    /// which cases nothing is read, and those of [`read_exact_volatile`](ReadVolatile::read_exact_volatile).
     #[cfg(feature = "std")]
     pub fn read_exact_volatile_from<F>(&self, addr: usize, src: &mut F, count: usize) -> Result<()>
     where
@@ -146,9 +178,11 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
 
     /// Writes once from `[addr, ..)` to `dst`, at most `count` bytes; returns how many went.
     ///
+    /// A write that a signal interrupted is tried again.
+    ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if there is no byte at `addr`, and what `dst` says.
+    /// [`Error::OutOfBounds`] if there is no byte at `addr` and `count` is not 0, and what `dst` says.
     #[cfg(feature = "std")]
     pub fn write_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<usize>
     where
@@ -168,9 +202,7 @@ impl<B: BitmapSlice> VolatileSlice<'_, B> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if there are fewer bytes, in which case
-    /// nothing is written, and
-    /// those of [`write_all_volatile`](WriteVolatile::write_all_volatile).
+    /// [`Error::OutOfBounds`] or [`Error::Overflow`] if there are fewer bytes, in which case nothing is written, and those of [`write_all_volatile`](WriteVolatile::write_all_volatile).
     #[cfg(feature = "std")]
     pub fn write_all_volatile_to<F>(&self, addr: usize, dst: &mut F, count: usize) -> Result<()>
     where

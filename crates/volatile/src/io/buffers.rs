@@ -103,7 +103,8 @@ impl ReadVolatileAt for Vec<u8> {
 
 /// Is always at its end.
 impl ReadVolatile for Empty {
-    fn read_volatile<B: BitmapSlice>(&mut self, _buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
+    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize> {
+        buf.span().check_writable(0)?;
         Ok(0)
     }
 }

@@ -50,6 +50,33 @@ use crate::slice::VolatileSlice;
 pub use positioned::{At, ReadVolatileAt, WriteVolatileAt};
 
 /// A source of bytes that can put them into volatile memory.
+///
+/// To implement it give [`read_volatile`](Self::read_volatile); the other methods follow from it.
+///
+/// ```
+/// use guest_memory_bitmap::BitmapSlice;
+/// use guest_memory_volatile::{ReadVolatile, VolatileMemoryResult, VolatileSlice};
+///
+/// /// Counts upwards, without end.
+/// struct Counter(u8);
+///
+/// impl ReadVolatile for Counter {
+///     fn read_volatile<B: BitmapSlice>(
+///         &mut self,
+///         buf: &mut VolatileSlice<'_, B>,
+///     ) -> VolatileMemoryResult<usize> {
+///         // One byte at a time; a real source gives more.
+///         let count = buf.write(&[self.0], 0)?;
+///         self.0 = self.0.wrapping_add(1);
+///         Ok(count)
+///     }
+/// }
+///
+/// let mut backing = [0u8; 4];
+/// Counter(7).read_exact_volatile(&mut VolatileSlice::from(backing.as_mut_slice()))?;
+/// assert_eq!(backing, [7, 8, 9, 10]);
+/// # Ok::<(), guest_memory_volatile::VolatileMemoryError>(())
+/// ```
 pub trait ReadVolatile {
     /// Reads once and returns how many bytes came; 0 means the end of the source, or an empty
     /// `buf`.
@@ -132,8 +159,10 @@ pub trait ReadVolatile {
 }
 
 /// A destination that can take bytes from volatile memory.
+///
+/// To implement it give [`write_volatile`](Self::write_volatile); the other methods follow from it.
 pub trait WriteVolatile {
-    /// Writes once and returns how many bytes went.
+    /// Writes once and returns how many bytes went; 0 means that there is no room for more, or an empty `buf`.
     ///
     /// # Errors
     ///

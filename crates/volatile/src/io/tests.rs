@@ -373,6 +373,20 @@ fn a_vector_that_cannot_grow_is_an_error() {
 }
 
 #[test]
+fn a_source_without_bytes_refuses_read_only_memory_as_others_do() {
+    let mut backing = [7u8; 4];
+    let mut slice = VolatileSlice::from(backing.as_mut_slice()).into_read_only();
+    let none: &[u8] = &[];
+    for told in [
+        std::io::empty().read_volatile(&mut slice),
+        { none }.read_volatile(&mut slice),
+        Cursor::new(none).read_volatile(&mut slice),
+    ] {
+        assert!(matches!(told, Err(Error::ReadOnly { addr: 0 })), "{told:?}");
+    }
+}
+
+#[test]
 fn an_empty_stream_access_succeeds_everywhere() {
     let mut backing = [0u8; 4];
     let memory = VolatileSlice::from(backing.as_mut_slice()).into_read_only();
