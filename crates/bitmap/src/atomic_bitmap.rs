@@ -117,6 +117,10 @@ impl AtomicBitmap {
     ///
     /// When this returns, a write that is not marked, because it looked too early, is visible to the caller: what is copied now
     /// and what is harvested later miss nothing. Marks from before [`stop_tracking`](Self::stop_tracking) are still there.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     pub fn start_tracking(&self) {
         self.marks.start();
     }
@@ -148,7 +152,11 @@ impl AtomicBitmap {
         index < self.geometry.page_count() && self.marks.is_set(index)
     }
 
-    /// Clears the mark of page `index`.
+    /// Clears the mark of page `index`, after which its data may be read.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     #[inline]
     pub fn reset_bit(&self, index: usize) {
         if index < self.geometry.page_count() {
@@ -182,6 +190,10 @@ impl AtomicBitmap {
     ///
     /// Pages that the range covers in part are cleared whole. Length 0, the end and overflow are as
     /// for [`set_addr_range`](Self::set_addr_range).
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     #[inline]
     pub fn reset_addr_range(&self, start_addr: usize, len: usize) {
         if let Some((first, last)) = self.geometry.pages_of(start_addr, len) {
@@ -189,7 +201,7 @@ impl AtomicBitmap {
         }
     }
 
-    /// Returns the number of pages, marked or not.
+    /// Returns the number of pages (not bytes), marked or not.
     #[inline]
     pub fn len(&self) -> usize {
         self.geometry.page_count()
@@ -227,6 +239,10 @@ impl AtomicBitmap {
     /// Takes all marks: returns the pages and leaves the bitmap clean.
     ///
     /// The cost is that of what is marked, and one load per 4,096 pages.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     pub fn harvest(&self) -> DirtyPages {
         let mut pages = DirtyPages::default();
         self.harvest_into(&mut pages);
@@ -236,6 +252,10 @@ impl AtomicBitmap {
     /// Takes all marks into `pages`, in place of what was in it, and leaves the bitmap clean.
     ///
     /// Nothing is allocated if `pages` is of as many bytes in pages of the same size, as after an earlier call.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     pub fn harvest_into(&self, pages: &mut DirtyPages) {
         let mut refill = pages.refill(self.geometry);
         self.marks
@@ -246,6 +266,10 @@ impl AtomicBitmap {
     ///
     /// Bit `b` of word `w` stands for page `64 * w + b`; bits past the last page are zero. Words
     /// without marks are not written, here and in the vector.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     pub fn get_and_reset(&self) -> Vec<u64> {
         let mut taken = vec![0; self.marks.leaf_count()];
         self.marks.take(|index, marks| taken[index] = marks);
@@ -253,6 +277,10 @@ impl AtomicBitmap {
     }
 
     /// Clears all marks.
+    ///
+    /// # Panics
+    ///
+    /// See [the type](Self#panics).
     pub fn reset(&self) {
         self.marks.take(|_, _| {});
     }

@@ -33,6 +33,41 @@ pub trait BitmapSlice: Bitmap + Clone + Debug + for<'a> WithBitmapSlice<'a, S = 
 ///
 /// A writer stores its data first and calls [`mark_dirty`](Self::mark_dirty) afterwards. The other
 /// way round, a harvest between the two would take the mark and copy the page without the data.
+///
+/// # Examples
+///
+/// A bitmap of your own, here one that only counts the bytes that were written, needs a slice type. [`ArcSlice`](crate::ArcSlice)
+/// and [`RefSlice`](crate::RefSlice) are ready ones for anything that can be shared:
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use guest_memory_bitmap::{Bitmap, RefSlice, WithBitmapSlice};
+///
+/// #[derive(Debug, Default)]
+/// struct WriteMeter(AtomicUsize);
+///
+/// impl<'a> WithBitmapSlice<'a> for WriteMeter {
+///     type S = RefSlice<'a, Self>;
+/// }
+///
+/// impl Bitmap for WriteMeter {
+///     fn mark_dirty(&self, _offset: usize, len: usize) {
+///         self.0.fetch_add(len, Ordering::Relaxed);
+///     }
+///
+///     fn dirty_at(&self, _offset: usize) -> bool {
+///         self.0.load(Ordering::Relaxed) > 0
+///     }
+///
+///     fn slice_at(&self, offset: usize) -> RefSlice<'_, Self> {
+///         RefSlice::new(self, offset)
+///     }
+/// }
+///
+/// let meter = WriteMeter::default();
+/// meter.slice_at(0x1000).slice_at(0x20).mark_dirty(0, 512);
+/// assert_eq!(meter.0.load(Ordering::Relaxed), 512);
+/// ```
 pub trait Bitmap: for<'a> WithBitmapSlice<'a> {
     /// Records that the bytes `[offset, offset + len)` were written.
     ///
@@ -42,12 +77,13 @@ pub trait Bitmap: for<'a> WithBitmapSlice<'a> {
 
     /// Tells whether the byte at `offset`, or anything recorded together with it, was written.
     ///
-    /// The answer is `false` past what the bitmap tracks.
+    /// The answer is `false` past what the bitmap tracks. Never panics.
     fn dirty_at(&self, offset: usize) -> bool;
 
     /// Returns the bitmap as seen from `offset` on.
     ///
-    /// An `offset` past what the bitmap tracks gives a slice that records nothing.
+    /// Offset 0 of the slice is the byte at `offset` here. An `offset` past what the bitmap tracks gives a slice that records nothing.
+    /// Never panics.
     fn slice_at(&self, offset: usize) -> <Self as WithBitmapSlice<'_>>::S;
 
     /// Returns how many bytes, from offset 0 on, this bitmap can record.

@@ -10,6 +10,36 @@ use crate::dirty_pages::DirtyPages;
 /// One bitmap is such a log ([`AtomicBitmap`](crate::AtomicBitmap)), and so are all bitmaps of a guest's memory together.
 /// A harvest takes the marks: two that harvest the same log share them out between them. `Readers` (feature `std`) gives each
 /// its own view.
+///
+/// ```
+/// use core::num::NonZeroUsize;
+/// use guest_memory_bitmap::{AtomicBitmap, Bitmap, DirtyLog};
+///
+/// /// Runs `work` and returns what was marked meanwhile.
+/// fn pages_of<L: DirtyLog>(log: &L, work: impl FnOnce()) -> L::Pages {
+///     let mut pages = log.empty_pages();
+///     log.start_tracking();
+///     log.harvest_into(&mut pages); // from before
+///     work();
+///     log.harvest_into(&mut pages);
+///     log.stop_tracking();
+///     pages
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let log = AtomicBitmap::new(1 << 20, NonZeroUsize::try_from(4096)?);
+/// log.mark_dirty(0, 1);
+/// let pages = pages_of(&log, || log.mark_dirty(0x3fff, 2));
+/// assert!(pages.ranges().eq([0x3000..0x5000]));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// The methods that start and harvest panic where the log can no longer say which writes were lost, as [`AtomicBitmap`] does.
+///
+/// [`AtomicBitmap`]: crate::AtomicBitmap#panics
 pub trait DirtyLog {
     /// What a harvest yields.
     type Pages: PageSet;
@@ -38,7 +68,7 @@ pub trait DirtyLog {
     fn harvest_into(&self, pages: &mut Self::Pages);
 }
 
-/// A set of dirty pages that can be added to another.
+/// A set of dirty pages that can be added to another; the [`Default`] tracks nothing.
 pub trait PageSet: Default {
     /// Removes all pages.
     fn clear(&mut self);

@@ -134,12 +134,13 @@ impl DirtyPages {
         self.runs().flatten()
     }
 
-    /// Returns the pages as words: bit `b` of word `w` is page `64 * w + b`.
+    /// Returns the pages as words: bit `b` of word `w` is page `64 * w + b`. Bits from [`page_count`](Self::page_count) on are zero.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// Returns the pages as the bytes of little-endian words of 64 bits, as hypervisors and vhost have them: bit `b` of byte `n` is page `8 * n + b`.
+    /// Returns the pages as the bytes of little-endian words of 64 bits, as hypervisors and vhost have them: bit `b` of byte `n` is page
+    /// `8 * n + b`. Their number is a multiple of 8.
     pub fn to_le_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.words.len() * size_of::<u64>()];
         let (places, _) = bytes.as_chunks_mut::<{ size_of::<u64>() }>();
@@ -157,7 +158,7 @@ impl DirtyPages {
         }
     }
 
-    /// Adds every page that holds a byte of `bytes`, as far as they are tracked.
+    /// Adds every page that holds a byte of `bytes`, as far as they are tracked; none if the range is empty or reversed.
     pub fn insert_range(&mut self, bytes: Range<usize>) {
         let len = bytes.end.saturating_sub(bytes.start);
         if let Some((first, last)) = self.geometry.pages_of(bytes.start, len) {
@@ -166,6 +167,8 @@ impl DirtyPages {
     }
 
     /// Removes every page that lies wholly in `bytes`; the last one counts as whole if the range reaches the end.
+    ///
+    /// A page of which a part is left out stays: that part may be dirty.
     pub fn remove_range(&mut self, bytes: Range<usize>) {
         let pages = self.geometry.whole_pages_of(&bytes);
         words::for_each_mask(pages, |word, mask| self.remove_word(word, mask));
@@ -207,6 +210,24 @@ impl DirtyPages {
     ///
     /// If the two differ in size or page size, only pages are removed that `other` covers wholly, so that no byte which was
     /// dirty and is not in `other` is lost.
+    ///
+    /// ```
+    /// use core::num::NonZeroUsize;
+    /// use guest_memory_bitmap::DirtyPages;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (small, large) = (NonZeroUsize::try_from(4096)?, NonZeroUsize::try_from(0x4000)?);
+    /// let mut dirty = DirtyPages::new(0x8000, large)?;
+    /// dirty.insert_range(0..0x8000);
+    ///
+    /// // Of the second page of 16 KiB only a quarter was sent, so it is to be sent again.
+    /// let mut sent = DirtyPages::new(0x8000, small)?;
+    /// sent.insert_range(0..0x5000);
+    /// dirty.subtract(&sent);
+    /// assert!(dirty.ranges().eq([0x4000..0x8000]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn subtract(&mut self, other: &Self) {
         if self.geometry == other.geometry {
             for (index, word) in other.set_words() {
@@ -220,6 +241,8 @@ impl DirtyPages {
     }
 
     /// Returns the same bytes in pages of another size: every page of it that holds a byte of a page of this set.
+    ///
+    /// From larger pages to smaller ones and back is the same set; the other way round it may have grown.
     ///
     /// # Errors
     ///

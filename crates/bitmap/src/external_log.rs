@@ -20,11 +20,13 @@ use crate::words;
 ///
 /// A barrier for all threads of this process does not reach writers and readers of others, so every mark is an atomic
 /// read-modify-write, whether the bit is set or not.
+///
+/// It is marked by way of a [`SwappableLog`](crate::SwappableLog), where there is an example.
 pub struct ExternalLog {
     /// # Invariants
     ///
-    /// `[words, words + word_count)`, aligned to 8, and the `tail_len` bytes behind it are mapped for reading and writing as long as
-    /// `owner` lives, initialised, and covered by no Rust reference other than to atomics.
+    /// `[words, words + word_count)`, aligned to 8, and the `tail_len` bytes behind it are in one mapping, for reading and writing as
+    /// long as `owner` lives, not more than `isize::MAX` bytes, initialised, and covered by no Rust reference other than to atomics.
     words: NonNull<AtomicU64>,
     word_count: usize,
     /// Fewer than the bytes of a word.
@@ -39,15 +41,20 @@ unsafe impl Send for ExternalLog {}
 unsafe impl Sync for ExternalLog {}
 
 impl ExternalLog {
-    /// Bytes that one bit stands for.
+    /// Bytes of guest-physical memory that one bit stands for.
     pub const PAGE_SIZE: u64 = 4096;
 
     /// Makes a log of `len_bytes` bytes of memory at `address`, which `owner` keeps mapped.
     ///
     /// # Safety
     ///
-    /// Until `owner` is dropped the memory must stay mapped for reading and writing, and whoever else accesses it, in this
-    /// process, must do so by atomic operations; what other processes do with it is their affair.
+    /// Until `owner` is dropped, `[address, address + len_bytes)`:
+    ///
+    /// 1. must stay mapped for reading and writing, in one mapping or allocation, and be initialised (fresh pages of the operating
+    ///    system are);
+    /// 2. must be no longer than `isize::MAX` bytes and not wrap;
+    /// 3. must be covered by no Rust reference other than to atomics of 8 bytes, or of 1 byte behind the last 8; whoever else
+    ///    accesses it in this process must do so by such atomics. What other processes do with it is their affair.
     ///
     /// # Errors
     ///
@@ -77,7 +84,7 @@ impl ExternalLog {
             + self.tail().len() as u64 * u64::from(u8::BITS)
     }
 
-    /// Tells whether page `page` is marked.
+    /// Tells whether page `page` is marked; `false` for one that has no bit.
     pub fn is_marked(&self, page: u64) -> bool {
         let Ok(page) = usize::try_from(page) else {
             return false;
@@ -130,14 +137,16 @@ impl ExternalLog {
     #[inline]
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: the pointer is not null and, by this type's invariants, valid for reads and writes of that many atomics, which are
-        // aligned and initialised: every pattern of bits is a valid `AtomicU64`. The owner lives as long as `self`. The size was that of
-        // a mapping, so not more than `isize::MAX`.
+        // in one mapping, aligned and initialised: every pattern of bits is a valid `AtomicU64`. The owner lives as long as `self`, and
+        // with it the mapping. The caller of `new` vouched for not more than `isize::MAX` bytes that do not wrap, and for nobody in this
+        // process who accesses them other than by atomics.
         unsafe { core::slice::from_raw_parts(self.words.as_ptr(), self.word_count) }
     }
 
     /// The bytes after the last whole word.
     fn tail(&self) -> &[AtomicU8] {
-        // SAFETY: by this type's invariants the words are one mapping, which goes on behind them or ends there.
+        // SAFETY: by this type's invariants the words and the tail are in one mapping of at most `isize::MAX` bytes that does not wrap, and
+        // the words end where the tail begins.
         let start = unsafe { self.words.add(self.word_count) };
         // SAFETY: as in `words`, for the bytes that follow; an `AtomicU8` needs no alignment.
         unsafe { core::slice::from_raw_parts(start.as_ptr().cast::<AtomicU8>(), self.tail_len) }
