@@ -4,7 +4,7 @@
 use core::fmt::Debug;
 use core::ops::{Add, BitAnd, BitOr, Not, Sub};
 
-/// A type with a raw value that can be computed with.
+/// A type with a raw value that can be computed with: the part of [`Address`] that names the value's type.
 pub trait AddressValue {
     /// The raw value.
     type V: Copy
@@ -34,7 +34,17 @@ pub trait AddressValue {
 /// An address in some address space, in bytes.
 ///
 /// The `checked_` methods return `None` where the result is not representable; the `unchecked_`
-/// ones are for callers who know that it is.
+/// ones are for callers who know that it is, and wrap if it is not. None of them is unsafe.
+///
+/// ```
+/// use guest_memory_core::{Address, GuestAddress};
+///
+/// let table = GuestAddress(0x1234);
+/// assert_eq!(table.checked_align_up(0x1000), Some(GuestAddress(0x2000)));
+/// assert_eq!(table.checked_add(u64::MAX), None);
+/// assert_eq!(table.checked_offset_from(GuestAddress(0x1000)), Some(0x234));
+/// assert_eq!(table.mask(0xfff), 0x234);
+/// ```
 pub trait Address:
     AddressValue
     + Sized
@@ -59,10 +69,10 @@ pub trait Address:
         self.raw_value() & mask
     }
 
-    /// Returns the distance from `base`, or `None` if this address is below it.
+    /// Returns the distance from `base` in bytes, or `None` if this address is below it.
     fn checked_offset_from(&self, base: Self) -> Option<Self::V>;
 
-    /// Returns the distance from `base`, which must not be above this address.
+    /// Returns the distance from `base` in bytes, which must not be above this address; if it is, the distance wraps.
     #[inline]
     fn unchecked_offset_from(&self, base: Self) -> Self::V {
         self.unchecked_sub(base.raw_value()).raw_value()
@@ -79,7 +89,7 @@ pub trait Address:
         self.checked_add(low_bits).map(|above| above & !low_bits)
     }
 
-    /// Rounds up to a multiple of `power_of_two`, which the caller knows to exist.
+    /// Rounds up to a multiple of `power_of_two`, which the caller knows to exist; if there is none, the sum wraps.
     ///
     /// # Panics
     ///

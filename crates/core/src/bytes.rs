@@ -28,6 +28,26 @@ use guest_memory_volatile::{ReadVolatile, WriteVolatile};
 /// # Dirty tracking
 ///
 /// What was written is marked in the container's dirty bitmap, after the data.
+///
+/// # Examples
+///
+/// Code that is given any such container, by whatever addresses:
+///
+/// ```
+/// use guest_memory_core::{Bytes, VolatileSlice};
+///
+/// /// Moves a value and leaves zero in its place.
+/// fn take<A: Copy, M: Bytes<A>>(memory: &M, from: A, to: A) -> Result<(), M::E> {
+///     let value: u64 = memory.read_obj(from)?;
+///     memory.write_obj(value, to)?;
+///     memory.write_obj(0u64, from)
+/// }
+///
+/// let mut backing = *b"a value.________";
+/// take(&VolatileSlice::from(backing.as_mut_slice()), 0usize, 8)?;
+/// assert_eq!(&backing, b"\0\0\0\0\0\0\0\0a value.");
+/// # Ok::<(), guest_memory_core::VolatileMemoryError>(())
+/// ```
 pub trait Bytes<A> {
     /// Error of an access.
     type E;
@@ -36,14 +56,16 @@ pub trait Bytes<A> {
     ///
     /// # Errors
     ///
-    /// If not even the first byte can be written.
+    /// If not even the first byte can be written, or something else than the memory's end stops it, in which case the error says
+    /// how much was written. Never for an empty `buf`.
     fn write(&self, buf: &[u8], addr: A) -> Result<usize, Self::E>;
 
-    /// Reads from `addr` on into `buf` and returns how many bytes there were.
+    /// Reads from `addr` on into `buf` and returns how many bytes there were. What lies behind them in `buf` stays.
     ///
     /// # Errors
     ///
-    /// If not even the first byte can be read.
+    /// If not even the first byte can be read, or something else than the memory's end stops it, in which case the error says how
+    /// much was read. Never for an empty `buf`.
     fn read(&self, buf: &mut [u8], addr: A) -> Result<usize, Self::E>;
 
     /// Writes all of `buf` to `addr`.
@@ -60,21 +82,21 @@ pub trait Bytes<A> {
     /// If there are fewer bytes; the error says how many were read.
     fn read_slice(&self, buf: &mut [u8], addr: A) -> Result<(), Self::E>;
 
-    /// Writes an object to `addr`.
+    /// Writes an object to `addr`, which need not be aligned.
     ///
     /// # Errors
     ///
-    /// If it does not fit.
+    /// Those of [`write_slice`](Self::write_slice).
     #[inline]
     fn write_obj<T: ByteValued>(&self, val: T, addr: A) -> Result<(), Self::E> {
         self.write_slice(val.as_slice(), addr)
     }
 
-    /// Reads an object from `addr`.
+    /// Reads an object from `addr`, which need not be aligned.
     ///
     /// # Errors
     ///
-    /// If it reaches past the end.
+    /// Those of [`read_slice`](Self::read_slice).
     #[inline]
     fn read_obj<T: ByteValued>(&self, addr: A) -> Result<T, Self::E> {
         let mut value = T::zeroed();
@@ -151,22 +173,23 @@ pub trait Bytes<A> {
     ///
     /// # Errors
     ///
-    /// If it does not fit or the address is not aligned to the value's size.
+    /// If not all of it fits in one region, the host address is not aligned to the value's size, or the memory must not be written;
+    /// nothing is stored then.
     ///
     /// # Panics
     ///
-    /// If `order` is not one that a store can have.
+    /// If `order` is not one that a store can have (`Acquire` or `AcqRel`).
     fn store<T: AtomicAccess>(&self, val: T, addr: A, order: Ordering) -> Result<(), Self::E>;
 
     /// Loads a value atomically.
     ///
     /// # Errors
     ///
-    /// If it reaches past the end or the address is not aligned to the value's size.
+    /// If not all of it is in one region, or the host address is not aligned to the value's size.
     ///
     /// # Panics
     ///
-    /// If `order` is not one that a load can have.
+    /// If `order` is not one that a load can have (`Release` or `AcqRel`).
     fn load<T: AtomicAccess>(&self, addr: A, order: Ordering) -> Result<T, Self::E>;
 }
 

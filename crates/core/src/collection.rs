@@ -63,6 +63,28 @@ pub enum GuestRegionCollectionError {
 /// [`remove_region`](Self::remove_region) make another one that shares the other regions.
 ///
 /// Each region's bounds are read once, when it comes in; the region must keep them.
+///
+/// # Examples
+///
+/// ```
+/// use guest_memory_core::{Bytes, GuestAddress, GuestMemory};
+///
+#[doc = include_str!("examples/two_regions.md")]
+/// // Two regions of 4 KiB side by side, from 0x1000 on.
+/// let memory = two_regions::<()>();
+/// memory.write_obj(7u64, GuestAddress(0x1ffc))?; // over the border
+///
+/// // Without the second one, and the memory from before as it was.
+/// let (smaller, region) = memory.remove_region(GuestAddress(0x2000), 0x1000)?;
+/// assert_eq!((smaller.num_regions(), memory.num_regions()), (1, 2));
+/// assert!(smaller.read_obj::<u64>(GuestAddress(0x1ffc)).is_err());
+/// assert_eq!(memory.read_obj::<u64>(GuestAddress(0x1ffc))?, 7);
+///
+/// // And back again: the region is the same one.
+/// let again = smaller.insert_region(region)?;
+/// assert_eq!(again.read_obj::<u64>(GuestAddress(0x1ffc))?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct GuestRegionCollection<R> {
     // # Invariants
     //
@@ -162,7 +184,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
         Ok((Self::join(shelf, self.index.without(number)), region))
     }
 
-    /// Returns the bytes of all regions together.
+    /// Returns the bytes of all regions together; 2^64 does not fit in a `u64`.
     pub fn total_size(&self) -> u128 {
         let sizes = self.index.entries().iter();
         sizes
@@ -171,7 +193,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     }
 
     /// Walks over the holes by ascending address: between the regions, below the first and above the last. Each is given by its
-    /// first and its last address.
+    /// first and its last address, both in it.
     pub fn gaps(&self) -> impl Iterator<Item = (GuestAddress, GuestAddress)> + Clone + '_ {
         let gaps = self.index.gaps();
         gaps.map(|(first, last)| (GuestAddress(first), GuestAddress(last)))
@@ -183,11 +205,15 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     /// `None` if there is no such place, if `size` is 0, or if `align` is not a power of two.
     ///
     /// ```
-    /// # use guest_memory_core::{GuestAddress, GuestRegionCollection};
-    /// # fn find<R: guest_memory_core::GuestMemoryRegion>(memory: &GuestRegionCollection<R>) -> Option<GuestAddress> {
-    /// // 128 MiB above 4 GiB.
-    /// memory.find_gap(128 << 20, 128 << 20, GuestAddress(4 << 30)..=GuestAddress(u64::MAX))
-    /// # }
+    /// # use guest_memory_core::GuestAddress;
+    #[doc = include_str!("examples/two_regions.md")]
+    /// // Two regions of 4 KiB side by side, from 0x1000 on.
+    /// let memory = two_regions::<()>();
+    /// let found = memory.find_gap(0x2000, 0x2000, GuestAddress(0)..=GuestAddress(0xffff));
+    /// assert_eq!(found, Some(GuestAddress(0x4000)));
+    /// let found = memory.find_gap_from_above(0x2000, 0x2000, GuestAddress(0)..=GuestAddress(0xffff));
+    /// assert_eq!(found, Some(GuestAddress(0xe000)));
+    /// assert_eq!(memory.find_gap(0x2000, 0x2000, GuestAddress(0)..=GuestAddress(0x2fff)), None);
     /// ```
     pub fn find_gap(
         &self,

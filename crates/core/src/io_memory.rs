@@ -16,18 +16,50 @@ use crate::slice_iterator::GuestMemorySliceIterator;
 ///
 /// Every [`GuestMemory`] is one, with addresses as they are; there a write needs memory that is
 /// mapped writable.
+///
+/// To implement it give [`check_range`](Self::check_range) and [`get_slices`](Self::get_slices); the short paths are for speed.
+/// [`Bytes<GuestAddress>`](crate::Bytes) and [`BytesExt`](crate::BytesExt) follow.
+///
+/// # Examples
+///
+/// A device's copy loop, which asks before it touches anything:
+///
+/// ```
+/// use guest_memory_core::{GuestAddress, GuestMemoryError, IoMemory, Permissions};
+///
+/// fn clear(memory: &impl IoMemory, addr: GuestAddress, count: usize) -> Result<(), GuestMemoryError> {
+///     if !memory.check_range(addr, count, Permissions::Write) {
+///         return Err(GuestMemoryError::InvalidGuestAddress(addr));
+///     }
+///     for slice in memory.get_slices(addr, count, Permissions::Write)? {
+///         slice?.zero()?;
+///     }
+///     Ok(())
+/// }
+#[doc = include_str!("examples/two_regions.md")]
+/// # use guest_memory_core::Bytes;
+/// # let memory = two_regions::<()>();
+/// # memory.write_slice(&[1; 16], GuestAddress(0x1ff8))?;
+/// clear(&memory, GuestAddress(0x1ffc), 8)?;
+/// # let mut bytes = [0; 16];
+/// # memory.read_slice(&mut bytes, GuestAddress(0x1ff8))?;
+/// # assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+/// assert!(clear(&memory, GuestAddress(0x2ffc), 8).is_err());
+/// # Ok::<(), GuestMemoryError>(())
+/// ```
 pub trait IoMemory {
     /// The guest memory below.
     type PhysicalMemory: GuestMemory + ?Sized;
     /// The dirty bitmap that windows mark.
     type Bitmap: Bitmap;
 
-    /// Says whether all of `[addr, addr + count)` can be accessed so; an empty range always can.
+    /// Says whether all of the bytes `[addr, addr + count)` can be accessed so; an empty range always can.
     fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool;
 
     /// Walks over windows that together are `[addr, addr + count)`.
     ///
-    /// A part that cannot be accessed is an error and ends the walk.
+    /// Windows are not empty. A part that cannot be accessed is an error and ends the walk, after the windows before it; an
+    /// empty range has none.
     ///
     /// # Errors
     ///

@@ -24,6 +24,40 @@ pub type MS<'a, M> = BS<'a, <<M as GuestMemory>::R as GuestMemoryRegion>::B>;
 /// faster than a walk.
 ///
 /// Reads and writes are in [`Bytes<GuestAddress>`](crate::Bytes), which every guest memory has.
+///
+/// # Examples
+///
+/// Code that is given any guest memory:
+///
+/// ```
+/// use guest_memory_core::{Bytes, GuestAddress, GuestMemory, GuestMemoryRegion, GuestMemoryResult};
+///
+/// /// Adds up `count` bytes from `addr` on, however many regions they lie in.
+/// fn sum(memory: &impl GuestMemory, addr: GuestAddress, count: usize) -> GuestMemoryResult<u64> {
+///     let mut sum = 0;
+///     for slice in memory.get_slices(addr, count) {
+///         let slice = slice?; // the error names the first address without memory
+///         let mut bytes = vec![0u8; slice.len()];
+///         slice.try_copy_to(&mut bytes)?;
+///         sum += bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+///     }
+///     Ok(sum)
+/// }
+///
+/// /// Returns the bytes of all regions together.
+/// fn total(memory: &impl GuestMemory) -> u64 {
+///     memory.iter().map(|region| region.len()).sum()
+/// }
+///
+/// // Two regions of 4 KiB side by side, from 0x1000 on.
+#[doc = include_str!("examples/two_regions.md")]
+/// # let memory = two_regions::<()>();
+/// memory.write_slice(&[1, 2, 3, 4], GuestAddress(0x1ffe))?;
+/// assert_eq!(sum(&memory, GuestAddress(0x1f00), 0x200)?, 10);
+/// assert!(sum(&memory, GuestAddress(0x2f00), 0x200).is_err());
+/// assert_eq!(total(&memory), 0x2000);
+/// # Ok::<(), guest_memory_core::GuestMemoryError>(())
+/// ```
 pub trait GuestMemory {
     /// Type of the regions.
     type R: GuestMemoryRegion;
@@ -42,7 +76,7 @@ pub trait GuestMemory {
     /// Walks over the regions by ascending address.
     fn iter(&self) -> impl Iterator<Item = &Self::R>;
 
-    /// Returns the last address of the last region; 0 without regions.
+    /// Returns the last address of the last region (inclusive); 0 without regions.
     fn last_addr(&self) -> GuestAddress {
         self.iter()
             .map(GuestMemoryRegion::last_addr)
@@ -78,12 +112,12 @@ pub trait GuestMemory {
         self.find_region(addr).map(|_| addr)
     }
 
-    /// Says whether all of `[base, base + len)` is memory; an empty range always is.
+    /// Says whether all of `[base, base + len)` is memory; an empty range always is, at every address.
     fn check_range(&self, base: GuestAddress, len: usize) -> bool {
         self.get_slices(base, len).all(|slice| slice.is_ok())
     }
 
-    /// Returns `base + offset` if there is memory at it.
+    /// Returns `base + offset`, in bytes, if there is memory at it; what lies between may be a hole.
     fn checked_offset(&self, base: GuestAddress, offset: usize) -> Option<GuestAddress> {
         base.checked_add(offset as u64)
             .and_then(|addr| self.check_address(addr))
@@ -99,7 +133,8 @@ pub trait GuestMemory {
     /// # Errors
     ///
     /// [`Error::InvalidGuestAddress`] if there is no memory at `addr`; a hole later ends the walk.
-    /// What `f` returns, and [`Error::CallbackOutOfRange`] if it took more than it was offered.
+    /// What `f` returns, and [`Error::CallbackOutOfRange`] if it took more than it was offered. [`Error::SliceLength`] if a region does
+    /// not have the address that it was found by.
     fn try_access<F>(&self, count: usize, addr: GuestAddress, mut f: F) -> Result<usize>
     where
         F: FnMut(usize, usize, MemoryRegionAddress, &Self::R) -> Result<usize>,
@@ -178,7 +213,7 @@ pub trait GuestMemory {
 
     /// Walks over windows that together are `[addr, addr + count)`, one a region.
     ///
-    /// A part without memory is an error and ends the walk.
+    /// A part without memory is an error and ends the walk. An empty range has no windows.
     #[inline]
     fn get_slices<'a>(&'a self, addr: GuestAddress, count: usize) -> GuestMemorySlices<'a, Self> {
         GuestMemorySlices::new(self, addr, count, Permissions::No)

@@ -10,6 +10,15 @@ use crate::error::{Operation, Request, Result};
 use crate::guest_address::GuestAddress;
 
 /// What an access does, or what memory allows.
+///
+/// ```
+/// use guest_memory_core::Permissions;
+///
+/// let mapping = Permissions::Read;
+/// assert!(mapping.allow(Permissions::Read) && !mapping.allow(Permissions::ReadWrite));
+/// assert_eq!(mapping | Permissions::Write, Permissions::ReadWrite);
+/// assert_eq!(mapping & Permissions::Write, Permissions::No);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Permissions {
@@ -24,7 +33,7 @@ pub enum Permissions {
 }
 
 impl Permissions {
-    /// Says whether all of `access` is allowed by these permissions.
+    /// Says whether all of `access` is allowed by these permissions; [`No`](Self::No) always is.
     #[inline]
     pub fn allow(&self, access: Self) -> bool {
         *self & access == access

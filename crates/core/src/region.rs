@@ -23,16 +23,16 @@ pub trait GuestMemoryRegion: Bytes<MemoryRegionAddress, E = Error> {
     /// Type of the dirty bitmap.
     type B: Bitmap;
 
-    /// Returns the region's size, in bytes.
+    /// Returns the region's size in bytes, which is not 0 and does not change.
     fn len(&self) -> GuestUsize;
 
-    /// Returns the region's first address.
+    /// Returns the region's first address, which does not change.
     fn start_addr(&self) -> GuestAddress;
 
     /// Borrows the region's dirty bitmap, whose offset 0 is the region's first byte.
     fn bitmap(&self) -> &Self::B;
 
-    /// Returns the region's last address, which is still in it.
+    /// Returns the region's last address, which is still in it (inclusive, so that a region may end at 2^64).
     #[inline]
     fn last_addr(&self) -> GuestAddress {
         self.start_addr()
@@ -51,7 +51,7 @@ pub trait GuestMemoryRegion: Bytes<MemoryRegionAddress, E = Error> {
         addr.raw_value() < self.len()
     }
 
-    /// Returns `base + offset` if it is in the region.
+    /// Returns `base + offset`, in bytes, if it is in the region; what lies between need not be looked at.
     #[inline]
     fn checked_offset(
         &self,
@@ -83,7 +83,8 @@ pub trait GuestMemoryRegion: Bytes<MemoryRegionAddress, E = Error> {
         Err(Error::HostAddressNotAvailable)
     }
 
-    /// Returns the file behind the region, and where in it the region starts.
+    /// Returns the file behind the region, and where in it the region starts, in bytes; `None`, which is the default, if there is no
+    /// file or it is not known.
     fn file_offset(&self) -> Option<&FileOffset> {
         None
     }
@@ -124,7 +125,9 @@ pub trait GuestMemoryRegion: Bytes<MemoryRegionAddress, E = Error> {
         None
     }
 
-    /// Returns a window on `[offset, offset + count)` of the region.
+    /// Returns a window on the bytes `[offset, offset + count)` of the region, whose marks go to its [`bitmap`](Self::bitmap).
+    ///
+    /// It has exactly `count` bytes. An implementation may refuse an empty one at or past the end.
     ///
     /// # Errors
     ///

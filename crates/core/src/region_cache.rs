@@ -17,6 +17,7 @@ use crate::region::GuestMemoryRegion;
 /// ```
 /// use guest_memory_core::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult, RegionCache};
 ///
+#[doc = include_str!("examples/two_regions.md")]
 /// fn fill(memory: &impl GuestMemory, ring: GuestAddress) -> GuestMemoryResult<()> {
 ///     let memory = RegionCache::new(memory);
 ///     for entry in 0..256 {
@@ -24,6 +25,11 @@ use crate::region::GuestMemoryRegion;
 ///     }
 ///     Ok(())
 /// }
+///
+/// let memory = two_regions::<()>();
+/// fill(&memory, GuestAddress(0x2000))?;
+/// assert_eq!(memory.read_obj::<u64>(GuestAddress(0x2000 + 8 * 200))?, 200);
+/// # GuestMemoryResult::Ok(())
 /// ```
 pub struct RegionCache<'m, M: GuestMemory + ?Sized> {
     memory: &'m M,

@@ -14,7 +14,7 @@ pub trait GuestMemorySliceIterator<'a, B: BitmapSlice>:
 {
     /// Makes the walk end at the first part without a window, instead of with an error.
     ///
-    /// The cause of a later end is lost; where it matters walk over the results.
+    /// The cause of a later end is lost; where it matters walk over the results. An empty range is a walk over nothing.
     ///
     /// # Errors
     ///

@@ -28,24 +28,28 @@ use crate::region::GuestMemoryRegion;
 ///
 /// ```
 /// use guest_memory_bitmap::AtomicBitmap;
-/// use guest_memory_core::{GuestAddress, GuestMemory, GuestMemoryRegion, MemoryLog, MemorySlot};
+/// use guest_memory_core::{Bytes, GuestAddress, MemoryLog, MemorySlot};
 ///
-/// fn round<M>(memory: &M, kvm_log: Vec<u64>) -> Result<(), Box<dyn std::error::Error>>
-/// where
-///     M: GuestMemory<R: GuestMemoryRegion<B = AtomicBitmap>>,
-/// {
-///     let slot = MemorySlot {
-///         start: GuestAddress(0),
-///         len_bytes: 1 << 30,
-///         page_size: 4096.try_into()?,
-///     };
-///     let log = MemoryLog::new(memory);
-///     log.merge_words(&slot, kvm_log)?;
-///     for (start, len_bytes) in log.harvest().ranges() {
-///         println!("copy {len_bytes} bytes from {start}");
-///     }
-///     Ok(())
+#[doc = include_str!("../examples/two_regions.md")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Two regions of 4 KiB side by side, from 0x1000 on, which are one slot of the hypervisor's.
+/// let memory = two_regions::<AtomicBitmap>();
+/// let slot = MemorySlot {
+///     start: GuestAddress(0x1000),
+///     len_bytes: 0x2000,
+///     page_size: 4096.try_into()?,
+/// };
+/// let log = MemoryLog::new(&memory);
+/// log.start_tracking();
+///
+/// memory.write_obj(7u32, GuestAddress(0x1000))?; // a device
+/// log.merge_words(&slot, [0b10])?; // the guest wrote the slot's second page
+/// for (start, len_bytes) in log.harvest().ranges() {
+///     assert_eq!((start, len_bytes), (GuestAddress(0x1000), 0x2000)); // copy it
 /// }
+/// assert!(log.harvest().is_empty());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLog<S> {
