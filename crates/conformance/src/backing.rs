@@ -24,7 +24,7 @@ use guest_memory_bitmap::Bitmap;
 use guest_memory_core::FileOffset;
 use guest_memory_volatile::{VolatileMemory, VolatileSlice};
 
-use crate::config::{Config, expect_eq, guarded};
+use crate::config::{Config, expect_bytes, expect_eq, guarded};
 use crate::read_only;
 
 /// How often memory is made and dropped before it counts as never given back: what another thread maps at the same place in the
@@ -219,7 +219,7 @@ fn new_memory<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     expect_eq("is_empty", memory.is_empty(), len == 0)?;
     let slice = whole(&memory)?;
     expect_eq("the length of a window on all of it", slice.len(), len)?;
-    expect_bytes("new memory", &bytes_of(&slice), &vec![0; len])?;
+    expect_bytes("new memory", 0, &bytes_of(&slice), &vec![0; len])?;
     for offset in 0..len {
         expect_eq(
             "dirty_at of new memory",
@@ -252,7 +252,12 @@ fn new_memory<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     let written = slice.try_copy_from(&data);
     let written = written.map_err(|error| format!("writing it all: {error:?}"))?;
     expect_eq("the number of bytes written", written, len)?;
-    expect_bytes("memory after a write to it all", &bytes_of(&slice), &data)?;
+    expect_bytes(
+        "memory after a write to it all",
+        0,
+        &bytes_of(&slice),
+        &data,
+    )?;
     expect_eq(
         "the host address, once more,",
         address_of(&whole(&memory)?),
@@ -273,12 +278,14 @@ fn two_memories<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     one.copy_from(&first);
     expect_bytes(
         "the memory beside one that was written",
+        0,
         &bytes_of(&other),
         &vec![0; len],
     )?;
     other.copy_from(&second);
     expect_bytes(
         "the memory beside one that was written",
+        0,
         &bytes_of(&one),
         &first,
     )
@@ -291,7 +298,7 @@ fn moved<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     let elsewhere = Box::new(memory);
     let slice = whole(&*elsewhere)?;
     expect_eq("the host address", address_of(&slice), base)?;
-    expect_bytes("the memory", &bytes_of(&slice), &data)
+    expect_bytes("the memory", 0, &bytes_of(&slice), &data)
 }
 
 fn own_file<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
@@ -311,11 +318,12 @@ fn same_bytes<S: guest_memory_bitmap::BitmapSlice>(
     let data = pattern(len, 4);
     slice.copy_from(&data);
     let found = from_file(file.file(), file.start(), len)?;
-    expect_bytes("the file after a write to the memory", &found, &data)?;
+    expect_bytes("the file after a write to the memory", 0, &found, &data)?;
     let data = pattern(len, 5);
     to_file(file.file(), file.start(), &data)?;
     expect_bytes(
         "the memory after a write to the file",
+        0,
         &bytes_of(slice),
         &data,
     )
@@ -331,6 +339,7 @@ fn given_file<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     let slice = whole(&memory)?;
     expect_bytes(
         "new memory of a file",
+        0,
         &bytes_of(&slice),
         &before[start..][..len],
     )?;
@@ -346,16 +355,21 @@ fn given_file<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     } else {
         let data = pattern(len, 7);
         slice.copy_from(&data);
-        expect_bytes("the memory after a write", &bytes_of(&slice), &data)?;
+        expect_bytes("the memory after a write", 0, &bytes_of(&slice), &data)?;
         let found = from_file(&file, start as u64, len)?;
         let what = "the file after a write to memory that is not shared";
-        expect_bytes(what, &found, &before[start..][..len])?;
+        expect_bytes(what, 0, &found, &before[start..][..len])?;
     }
     // What lies around the memory is nobody's.
     let found = from_file(&file, 0, start)?;
-    expect_bytes("the file before the memory", &found, &before[..start])?;
+    expect_bytes("the file before the memory", 0, &found, &before[..start])?;
     let rest = from_file(&file, (start + len) as u64, total - start - len)?;
-    expect_bytes("the file behind the memory", &rest, &before[start + len..])
+    expect_bytes(
+        "the file behind the memory",
+        0,
+        &rest,
+        &before[start + len..],
+    )
 }
 
 /// Maps a file twice, the second time from further on.
@@ -369,7 +383,7 @@ fn twice<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
         return Ok(());
     };
     let (first, second) = (whole(&first)?, whole(&second)?);
-    expect_bytes("the second memory", &bytes_of(&second), &before[ahead..])?;
+    expect_bytes("the second memory", 0, &bytes_of(&second), &before[ahead..])?;
     let data = pattern(len, 9);
     first.copy_from(&data);
     let mut expected = before[ahead..].to_vec();
@@ -379,6 +393,7 @@ fn twice<B: Backing>(backing: &B, len: usize) -> Result<(), String> {
     }
     expect_bytes(
         "the second memory after a write to the first one",
+        0,
         &bytes_of(&second),
         &expected,
     )
@@ -455,19 +470,4 @@ fn pattern(len: usize, seed: usize) -> Vec<u8> {
         (mixed >> 7).to_le_bytes()[0] | 1
     };
     (0..len).map(byte).collect()
-}
-
-fn expect_bytes(what: &str, found: &[u8], expected: &[u8]) -> Result<(), String> {
-    expect_eq(
-        &format!("the length of {what}"),
-        found.len(),
-        expected.len(),
-    )?;
-    match (0..found.len()).find(|&at| found[at] != expected[at]) {
-        None => Ok(()),
-        Some(at) => Err(format!(
-            "{what}: the byte at offset {at:#x} is {:#04x}, expected {:#04x}",
-            found[at], expected[at]
-        )),
-    }
 }

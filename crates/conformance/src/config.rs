@@ -183,6 +183,28 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
+/// Refuses unless the bytes are equal; `what` names them, `start` is the offset of the first one.
+pub(crate) fn expect_bytes(
+    what: &str,
+    start: usize,
+    found: &[u8],
+    expected: &[u8],
+) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let common = found.len().min(expected.len());
+    Err(match (0..common).find(|&at| found[at] != expected[at]) {
+        Some(at) => format!(
+            "{what}: the byte at offset {:#x} is {:#04x}, expected {:#04x}",
+            start + at,
+            found[at],
+            expected[at]
+        ),
+        None => format!("{what}: {} bytes, expected {}", found.len(), expected.len()),
+    })
+}
+
 /// Refuses unless the two are equal; `what` names the value.
 pub(crate) fn expect_eq<T: PartialEq + Debug>(
     what: &str,

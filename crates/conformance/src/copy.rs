@@ -17,7 +17,7 @@ use std::fmt::Debug;
 
 use guest_memory_core::Bytes;
 
-use crate::config::{Config, expect_eq, guarded};
+use crate::config::{Config, expect_bytes, expect_eq, guarded};
 use crate::model::Span;
 
 mod untorn;
@@ -234,18 +234,6 @@ where
         .read_slice(&mut bytes, address(offset as u64))
         .map_err(|error| format!("reading it back: {error:?}"))?;
     Ok(bytes)
-}
-
-fn expect_bytes(what: &str, start: usize, found: &[u8], expected: &[u8]) -> Result<(), String> {
-    match (0..found.len()).find(|&at| found[at] != expected[at]) {
-        None => Ok(()),
-        Some(at) => Err(format!(
-            "{what}: the byte at offset {} is {:#04x}, expected {:#04x}",
-            start + at,
-            found[at],
-            expected[at]
-        )),
-    }
 }
 
 /// Checks copies within a memory: `copy` copies so many bytes from one offset to another and returns how many it copied.

@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::bytes::Data;
-use crate::config::{Config, Tracking, expect_eq, guarded};
+use crate::config::{Config, Tracking, expect_bytes, expect_eq, guarded};
 use crate::model::Model;
 use crate::place::{Map, Spot, buffer_len, count, range_len, spot};
 
@@ -285,7 +285,7 @@ impl IoModel {
         let mut bytes = vec![0; slice.len()];
         slice.copy_to(&mut bytes);
         let expected = self.model.read(at, slice.len());
-        expect_eq(&format!("what {what} holds"), bytes, expected)
+        expect_bytes(&format!("what {what} holds"), 0, &bytes, &expected)
     }
 }
 
@@ -470,5 +470,5 @@ fn whole<E: std::fmt::Debug>(
 fn expect_buffer(buf: &[u8], read: &[u8]) -> Result<(), String> {
     let mut expected = read.to_vec();
     expected.resize(buf.len(), 0xa5);
-    expect_eq("the buffer", buf, &*expected)
+    expect_bytes("the buffer", 0, buf, &expected)
 }

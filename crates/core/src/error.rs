@@ -12,6 +12,19 @@ use crate::guest_address::GuestAddress;
 use crate::translation::TranslationError;
 
 /// Error of an access to guest memory.
+///
+/// ```
+/// use guest_memory_core::{Bytes, GuestAddress, GuestMemoryError};
+///
+#[doc = include_str!("examples/two_regions.md")]
+/// // Two regions of 4 KiB side by side, from 0x1000 on.
+/// let memory = two_regions::<()>();
+/// let nowhere = memory.write_obj(7u32, GuestAddress(0x4000));
+/// assert!(matches!(nowhere, Err(GuestMemoryError::InvalidGuestAddress(GuestAddress(0x4000)))));
+/// // An access that leaves memory says how far it came.
+/// let cut = memory.write_slice(&[7; 16], GuestAddress(0x2ff8));
+/// assert!(matches!(cut, Err(GuestMemoryError::PartialBuffer { expected: 16, completed: 8 })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -9,6 +9,7 @@ use guest_memory_bitmap::{AtomicBitmap, Bitmap, RefSlice};
 use guest_memory_volatile::{VolatileMemoryError, VolatileSlice};
 
 use super::Ends;
+use crate::config::expect_bytes;
 
 /// Bytes between two slices, which nobody may touch.
 const GAP: usize = 3;
@@ -90,7 +91,7 @@ impl Row {
             is_dirty[start..][..here.len()].fill(true);
             rest = behind;
         }
-        expect_bytes("the memory around the slices", &self.bytes, &expected)?;
+        expect_bytes("the memory around the slices", 0, &self.bytes, &expected)?;
         self.expect_marks(|offset| is_dirty[offset])
     }
 
@@ -103,7 +104,7 @@ impl Row {
             expected[start..][..len].copy_from_slice(here);
             rest = behind;
         }
-        expect_bytes("the memory that was read", &self.bytes, &expected)?;
+        expect_bytes("the memory that was read", 0, &self.bytes, &expected)?;
         self.expect_marks(|_| false)
     }
 
@@ -205,18 +206,4 @@ pub(super) fn refused<T: Debug>(result: Result<T, VolatileMemoryError>) -> Resul
         Err(VolatileMemoryError::ReadOnly { .. }) => Ok(()),
         other => Err(format!("returned {other:?}, expected ReadOnly")),
     }
-}
-
-pub(super) fn expect_bytes(what: &str, found: &[u8], expected: &[u8]) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    let at = (0..found.len().min(expected.len())).find(|&at| found[at] != expected[at]);
-    Err(match at {
-        Some(at) => format!(
-            "{what}: the byte at offset {at} is {:#04x}, expected {:#04x}",
-            found[at], expected[at]
-        ),
-        None => format!("{what}: {} bytes, expected {}", found.len(), expected.len()),
-    })
 }
