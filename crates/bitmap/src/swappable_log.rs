@@ -35,7 +35,7 @@ use crate::slice::RefSlice;
 /// let region = SwappableLog::with_len(0x1_0000);
 /// let words: Arc<[AtomicU64]> = Arc::from([AtomicU64::new(0)]);
 /// let address = NonNull::from(&*words).cast();
-/// // Sound: atomics that the log keeps alive itself.
+/// // SAFETY: initialised atomics, eight bytes of them, which the log keeps alive itself and nobody uses otherwise.
 /// let log = Arc::new(unsafe { ExternalLog::new(address, 8, words.clone()) }?);
 ///
 /// region.mark_dirty(0, 1); // not logged

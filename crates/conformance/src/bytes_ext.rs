@@ -11,6 +11,8 @@
 //! * a fill and a search of length 0 succeed everywhere;
 //! * little-endian values have their lowest byte first.
 //!
+//! [`check_concurrent`] holds memory that threads share to this: no read-modify-write is lost where two threads change one value.
+//!
 //! The range has to start zeroed and clean, its first byte aligned to eight bytes in the host.
 
 use std::fmt::Debug;
@@ -25,6 +27,10 @@ use crate::bytes::{self, Width, raw_operation};
 use crate::config::{Config, guarded};
 use crate::model::Model;
 use crate::place::{Map, Spot, count, range_len, spot};
+
+mod concurrent;
+
+pub use concurrent::check_concurrent;
 
 const SEQ: Ordering = Ordering::SeqCst;
 

@@ -61,6 +61,7 @@
 //! | memory that is mapped | [`backing::check`] | one for a length; by a [`Backing`](backing::Backing) also of a file, without write access | it is zeroed, as long as asked, at a host address that stays; it is the file's bytes; read-only is read-only; it is given back |
 //! | [`Bytes`](guest_memory_core::Bytes) over one range | [`bytes::check`] | one for a length, zeroed; an address of an offset | counts, exact forms, progress before an error, streams without gaps |
 //! | [`BytesExt`](guest_memory_core::BytesExt), likewise | [`bytes_ext::check`] | the same | read-modify-writes, fills, searches for zeroes, little-endian fields |
+//! | and [`Sync`] | [`bytes_ext::check_concurrent`] | the same | no read-modify-write of two threads is lost |
 //! | [`Bytes`](guest_memory_core::Bytes) with copies of its own | [`copy::check`] | the same | every length and alignment moves exactly its bytes |
 //! | | [`copy::check_within`] | and a copy from one offset to another | overlapping copies arrive as if read first |
 //! | | [`copy::check_untorn`] | one that is [`Sync`] | no aligned word, object or atomic is torn |

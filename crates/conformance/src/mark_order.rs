@@ -204,6 +204,10 @@ fn extended_writes<A, T: BytesExt<A>>() -> Vec<Write<T, A>> {
         ("fetch_add", |memory, at| {
             ignore(memory.fetch_add(7u16, at(AT), SeqCst))
         }),
+        ("fetch_and", |memory, at| {
+            ignore(memory.store(u32::MAX, at(AT), SeqCst));
+            ignore(memory.fetch_and(7u32, at(AT), SeqCst));
+        }),
         ("fetch_or", |memory, at| {
             ignore(memory.fetch_or(7u8, at(AT), SeqCst))
         }),
@@ -213,6 +217,10 @@ fn extended_writes<A, T: BytesExt<A>>() -> Vec<Write<T, A>> {
         ("fill", |memory, at| ignore(memory.fill(7, at(AT), 99))),
         ("fill that fails at the end", |memory, at| {
             ignore(memory.fill(7, at(LEN as u64 - 9), 99));
+        }),
+        ("zero", |memory, at| {
+            ignore(memory.fill(7, at(AT), 99));
+            ignore(memory.zero(at(AT + 3), 90));
         }),
         ("store_le", |memory, at| {
             ignore(memory.store_le(7u32, at(AT), SeqCst))

@@ -202,7 +202,9 @@ fn split(len: usize) -> Collection {
 /// Says whether a byte of any region is dirty.
 fn is_dirty_at(memory: &impl GuestMemory<R = WordRegion<AtomicBitmap>>, address: u64) -> bool {
     let found = memory.to_region_addr(GuestAddress(address));
-    found.is_some_and(|(region, offset)| region.bitmap.dirty_at(offset.0 as usize))
+    found.is_some_and(|(region, offset)| {
+        usize::try_from(offset.0).is_ok_and(|offset| region.bitmap.dirty_at(offset))
+    })
 }
 
 #[test]
@@ -245,6 +247,14 @@ fn no_aligned_word_is_torn() {
         |len| collection(&[(GuestAddress(0), len)]),
         GuestAddress,
     );
+}
+
+#[test]
+fn no_read_modify_write_is_lost() {
+    let region = |len| WordRegion::<AtomicBitmap>::new(GuestAddress(0), len);
+    bytes_ext::check_concurrent(Config::default(), region, MemoryRegionAddress);
+    let memory = |len| collection(&[(GuestAddress(0), len)]);
+    bytes_ext::check_concurrent(Config::default(), memory, GuestAddress);
 }
 
 #[test]

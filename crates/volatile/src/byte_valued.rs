@@ -74,7 +74,9 @@ pub unsafe trait ByteValued: Copy + Send + Sync {
     #[inline]
     fn as_slice(&self) -> &[u8] {
         let ptr = core::ptr::from_ref(self).cast::<u8>();
-        // SAFETY: the value's own memory, all of it initialised by the contract of this trait.
+        // SAFETY: the value's own memory, borrowed as long as the slice: valid for reads of its size, which is at most `isize::MAX`;
+        // bytes need no alignment; all of them are initialised, and none changes behind a shared reference, by the contract of
+        // this trait.
         unsafe { core::slice::from_raw_parts(ptr, size_of::<Self>()) }
     }
 
@@ -82,8 +84,8 @@ pub unsafe trait ByteValued: Copy + Send + Sync {
     #[inline]
     fn as_mut_slice(&mut self) -> &mut [u8] {
         let ptr = core::ptr::from_mut(self).cast::<u8>();
-        // SAFETY: the value's own memory, exclusively borrowed, initialised, and valid whatever is
-        // written.
+        // SAFETY: as in `as_slice`; exclusively borrowed as long as the slice, and a value whatever is written, by the contract of
+        // this trait.
         unsafe { core::slice::from_raw_parts_mut(ptr, size_of::<Self>()) }
     }
 

@@ -22,7 +22,7 @@ use crate::faulty::{
 use crate::toys::PAGE_SIZE;
 
 /// Mutants that the table has at least, so that none is lost with a suite.
-const FEWEST: usize = 195;
+const FEWEST: usize = 205;
 
 /// What became of one mutant.
 struct Outcome {
@@ -172,6 +172,19 @@ fn accesses() -> Vec<Outcome> {
             );
         },
     ));
+    all.extend(outcomes(
+        "bytes_ext",
+        &BytesFault::CHANGES,
+        |config, fault| {
+            bytes_ext::check_concurrent(config, |len| FaultyBytes::new(fault, len), offset_of);
+        },
+    ));
+    all.extend(outcomes("mark_order", &OrderFault::EXTENDED, |_, fault| {
+        mark_order::check(
+            |len, witness| FaultyOrder::new(fault, len, &witness),
+            offset_of,
+        );
+    }));
     all.extend(outcomes("mark_order", &OrderFault::ALL, |_, fault| {
         mark_order::check_bytes(
             |len, witness| FaultyOrder::new(fault, len, &witness),

@@ -48,6 +48,9 @@ pub(crate) enum BytesFault {
     ObjectIsTorn,
     StoreIsTorn,
     LaterFailureIsAnError,
+    AddIsLoadAndStore,
+    XorIsLoadAndStore,
+    ExchangeIsLoadAndStore,
 }
 
 impl BytesFault {
@@ -81,6 +84,13 @@ impl BytesFault {
         (Self::ReadIsTorn, "torn"),
         (Self::ObjectIsTorn, "Object"),
         (Self::StoreIsTorn, "Atomic"),
+    ];
+
+    /// Those that only a race of changes shows.
+    pub(crate) const CHANGES: [(Self, &str); 3] = [
+        (Self::AddIsLoadAndStore, "fetch_add"),
+        (Self::XorIsLoadAndStore, "own bit"),
+        (Self::ExchangeIsLoadAndStore, "compare_exchange"),
     ];
 
     /// Those of the methods beyond [`Bytes`].

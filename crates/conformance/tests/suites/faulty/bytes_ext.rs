@@ -2,6 +2,7 @@
 //! Implementations of [`BytesExt`].
 
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use guest_memory_bitmap::Bitmap;
 use guest_memory_core::{Bytes, BytesExt};
@@ -23,6 +24,13 @@ impl BytesExt<usize> for FaultyBytes {
         if self.has(BytesFault::ExchangeIgnoresExpected) {
             return self.slice.swap(new, addr, success).map(Ok);
         }
+        if self.has(BytesFault::ExchangeIsLoadAndStore) {
+            let before = self.slice.load::<T>(addr, success)?;
+            if before.as_slice() != current.as_slice() {
+                return Ok(Err(before));
+            }
+            return self.store_later(new, addr).map(|()| Ok(before));
+        }
         let found = self
             .slice
             .compare_exchange(current, new, addr, success, failure)?;
@@ -37,6 +45,16 @@ impl BytesExt<usize> for FaultyBytes {
     }
 
     fn fetch_add<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<T> {
+        if self.has(BytesFault::AddIsLoadAndStore) {
+            let before = self.slice.load::<T>(addr, order)?;
+            // The sum, made elsewhere.
+            let mut sum = [0u64];
+            let elsewhere = sum.as_bytes();
+            elsewhere.write_obj(before, 0)?;
+            elsewhere.fetch_add(val, 0, order)?;
+            let sum = elsewhere.read_obj::<T>(0)?;
+            return self.store_later(sum, addr).map(|()| before);
+        }
         let before = self.slice.fetch_add(val, addr, order)?;
         let sum = self.slice.load::<T>(addr, Ordering::Relaxed)?;
         if self.has(BytesFault::AddStopsAtMax) && is_less(sum, before) {
@@ -70,6 +88,15 @@ impl BytesExt<usize> for FaultyBytes {
     }
 
     fn fetch_xor<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<T> {
+        if self.has(BytesFault::XorIsLoadAndStore) {
+            let before = self.slice.load::<T>(addr, order)?;
+            let mut after = before;
+            let places = after.as_mut_slice().iter_mut();
+            places
+                .zip(val.as_slice())
+                .for_each(|(byte, val)| *byte ^= val);
+            return self.store_later(after, addr).map(|()| before);
+        }
         self.slice.fetch_xor(val, addr, order)
     }
 
@@ -112,6 +139,14 @@ impl BytesExt<usize> for FaultyBytes {
             val.as_mut_slice().reverse();
         }
         self.store(val, addr, order)
+    }
+}
+
+impl FaultyBytes {
+    /// Stores when others have had their turn.
+    fn store_later<T: AtomicAccess>(&self, val: T, addr: usize) -> Result<()> {
+        thread::yield_now();
+        self.slice.store(val, addr, Ordering::SeqCst)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use guest_memory_bitmap::{ArcSlice, Bitmap};
 use guest_memory_conformance::mark_order::Witness;
-use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion};
+use guest_memory_core::{Bytes, BytesExt, GuestAddress, GuestMemoryRegion};
 use guest_memory_volatile::{
     AtomicAccess, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile,
 };
@@ -22,6 +22,11 @@ pub(crate) enum OrderFault {
     BrokenStreamIsNotMarked,
     CutWriteIsNotMarked,
     SecondHalfMarksFirst,
+    ExchangeIsNotMarked,
+    AndMarksFirst,
+    FillMarksFirst,
+    CutFillIsNotMarked,
+    ZeroMarksFirst,
 }
 
 impl OrderFault {
@@ -34,6 +39,15 @@ impl OrderFault {
         (Self::BrokenStreamIsNotMarked, "expected a mark"),
         (Self::CutWriteIsNotMarked, "expected a mark"),
         (Self::SecondHalfMarksFirst, "before the data"),
+    ];
+
+    /// Those of the methods beyond [`Bytes`].
+    pub(crate) const EXTENDED: [(Self, &str); 5] = [
+        (Self::ExchangeIsNotMarked, "expected a mark"),
+        (Self::AndMarksFirst, "before the data"),
+        (Self::FillMarksFirst, "before the data"),
+        (Self::CutFillIsNotMarked, "expected a mark"),
+        (Self::ZeroMarksFirst, "before the data"),
     ];
 }
 
@@ -165,5 +179,60 @@ impl Bytes<usize> for FaultyOrder {
 
     fn load<T: AtomicAccess>(&self, addr: usize, order: Ordering) -> Result<T> {
         self.slice.load(addr, order)
+    }
+}
+
+/// Writes read-modify-writes in terms of the slice's.
+macro_rules! of_the_slice {
+    ($($name:ident)*) => {$(
+        fn $name<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<T> {
+            self.slice.$name(val, addr, order)
+        }
+    )*};
+}
+
+impl BytesExt<usize> for FaultyOrder {
+    fn compare_exchange<T: AtomicAccess>(
+        &self,
+        current: T,
+        new: T,
+        addr: usize,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<std::result::Result<T, T>> {
+        if self.has(OrderFault::ExchangeIsNotMarked) {
+            let unmarked = self.unmarked();
+            return unmarked.compare_exchange(current, new, addr, success, failure);
+        }
+        self.slice
+            .compare_exchange(current, new, addr, success, failure)
+    }
+
+    of_the_slice! { swap fetch_add fetch_or fetch_xor }
+
+    fn fetch_and<T: AtomicAccess>(&self, val: T, addr: usize, order: Ordering) -> Result<T> {
+        if self.has(OrderFault::AndMarksFirst) {
+            self.slice.bitmap().mark_dirty(addr, size_of::<T>());
+            return self.unmarked().fetch_and(val, addr, order);
+        }
+        self.slice.fetch_and(val, addr, order)
+    }
+
+    fn fill(&self, value: u8, addr: usize, count: usize) -> Result<()> {
+        let is_cut = addr + count > self.slice.len();
+        if self.has(OrderFault::CutFillIsNotMarked) && is_cut {
+            return BytesExt::fill(&self.unmarked(), value, addr, count);
+        }
+        let marks_first = self.has(OrderFault::FillMarksFirst)
+            || (self.has(OrderFault::ZeroMarksFirst) && value == 0);
+        if marks_first {
+            self.slice.bitmap().mark_dirty(addr, count);
+            return BytesExt::fill(&self.unmarked(), value, addr, count);
+        }
+        BytesExt::fill(&self.slice, value, addr, count)
+    }
+
+    fn is_zero(&self, addr: usize, count: usize) -> Result<bool> {
+        BytesExt::is_zero(&self.slice, addr, count)
     }
 }

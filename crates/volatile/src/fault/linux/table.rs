@@ -32,8 +32,9 @@ fn entries() -> &'static [Entry] {
     let start = &raw const START;
     let len_bytes = (&raw const STOP).addr().wrapping_sub(start.addr());
     let count = len_bytes.checked_div(size_of::<Entry>()).unwrap_or(0);
-    // SAFETY: the linker puts the section's entries, and nothing else, between the two symbols; entries are three
-    // aligned words without gaps, are never written, and stay as long as the code does.
+    // SAFETY: the linker puts the section's entries, and nothing else, between the two symbols, so that many are initialised there,
+    // in one loaded object, which is less than `isize::MAX` bytes. Each is three words without gaps, aligned to 4 by the assembly.
+    // The section is not writable, and stays as long as the code that reads it does.
     unsafe { core::slice::from_raw_parts(start, count) }
 }
 
