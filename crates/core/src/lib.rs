@@ -43,7 +43,7 @@
 //!         offset: MemoryRegionAddress,
 //!         count: usize,
 //!     ) -> Result<VolatileSlice<'_>, GuestMemoryError> {
-//!         // SAFETY: the words live as long as `self`, are initialised, and are atomics, so others may write them.
+//!         // Sound: the words live as long as `self`, are initialised, and are atomics, so others may write them.
 //!         let whole = unsafe { VolatileSlice::new(self.words.as_ptr() as *mut u8, self.words.len() * 8) };
 //!         Ok(whole.subslice(offset.0 as usize, count)?)
 //!     }
