@@ -107,6 +107,7 @@ mod config;
 pub mod copy;
 pub mod dirty_log;
 pub mod io_memory;
+mod kept;
 pub mod mark_order;
 pub mod memory;
 pub mod model;
@@ -118,3 +119,4 @@ pub mod streams;
 pub mod volatile_memory;
 
 pub use config::{Config, Pages};
+pub use kept::kept;

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 
 use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, NewBitmap};
 use guest_memory_conformance::{
-    Config, address_space, bytes_ext, copy, io_memory, mark_order, memory, region,
+    Config, address_space, bytes_ext, copy, io_memory, kept, mark_order, memory, region,
 };
 use guest_memory_core::{
     GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
@@ -189,7 +189,7 @@ fn collection(ranges: &[(GuestAddress, usize)]) -> Collection {
 fn references_and_counted_ones_are_handles() {
     address_space::check(|ranges| Arc::new(collection(ranges)));
     address_space::check(|ranges| Rc::new(collection(ranges)));
-    address_space::check(|ranges| &*Box::leak(Box::new(collection(ranges))));
+    address_space::check(|ranges| kept(collection(ranges)));
 }
 
 /// Returns two regions side by side of `len` bytes together, so that copies cross their border.
@@ -224,7 +224,7 @@ fn memory_with_read_only_regions_behaves_towards_a_device() {
 fn view_that_keeps_a_region_behaves_towards_a_device() {
     let make = |ranges: &[io_memory::Range]| {
         let ranges: Vec<_> = ranges.iter().map(|range| (range.0, range.1)).collect();
-        RegionCache::new(Box::leak(Box::new(collection(&ranges))))
+        RegionCache::new(kept(collection(&ranges)))
     };
     let config = Config::default().cases(64);
     io_memory::check_with(config, &[Permissions::ReadWrite], make, is_dirty_at);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Backings.
 
-use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use guest_memory_bitmap::{AtomicBitmap, BS, Bitmap, DirtyPages};
 use guest_memory_conformance::backing::{self, Backing};
+use guest_memory_conformance::kept;
 use guest_memory_core::FileOffset;
 use guest_memory_mmap::{MmapRegion, MmapRegionBuilder, Protection, Sharing};
 use guest_memory_volatile::{VolatileMemory, VolatileMemoryError, VolatileSlice};
@@ -93,7 +93,7 @@ impl FaultyBacking {
             self.has(BackingFault::HalvesAreApart) || self.has(BackingFault::IsCopiedWhenAsked);
         let other = has_other.then(|| new_region(len));
         if self.has(BackingFault::IsLeaked) {
-            mem::forget(Arc::clone(&region));
+            kept(Arc::clone(&region));
         }
         FaultyMapping {
             region,

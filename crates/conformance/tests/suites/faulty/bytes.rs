@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Implementations of [`Bytes`].
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use guest_memory_bitmap::{ArcSlice, Bitmap};
+use guest_memory_conformance::kept;
 use guest_memory_core::{Bytes, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
 use guest_memory_volatile::{
     AtomicAccess, ByteValued, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile,
@@ -130,9 +130,6 @@ impl WithinFault {
         (Self::CountsOneMore, "the number of bytes copied"),
     ];
 }
-/// The memory of all slices, for good. A leak checker sees here that it is not lost.
-static REGIONS: Mutex<Vec<&'static ToyRegion>> = Mutex::new(Vec::new());
-
 /// A slice of memory with a fault in its access methods; its memory is leaked.
 #[derive(Debug)]
 pub(crate) struct FaultyBytes {
@@ -143,8 +140,7 @@ pub(crate) struct FaultyBytes {
 
 impl FaultyBytes {
     pub(crate) fn new(fault: Option<BytesFault>, len: usize) -> Self {
-        let region: &ToyRegion = Box::leak(Box::new(ToyRegion::new(GuestAddress(0), len)));
-        REGIONS.lock().expect("nobody panics with it").push(region);
+        let region = kept(ToyRegion::new(GuestAddress(0), len));
         let slice = region
             .as_volatile_slice()
             .expect("a toy region has a slice");

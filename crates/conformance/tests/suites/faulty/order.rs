@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use guest_memory_bitmap::{ArcSlice, Bitmap};
+use guest_memory_conformance::kept;
 use guest_memory_conformance::mark_order::Witness;
 use guest_memory_core::{Bytes, BytesExt, GuestAddress, GuestMemoryRegion};
 use guest_memory_volatile::{
@@ -62,7 +63,7 @@ pub(crate) struct FaultyOrder {
 
 impl FaultyOrder {
     pub(crate) fn new(fault: Option<OrderFault>, len: usize, witness: &Witness) -> Self {
-        let region: &ToyRegion = Box::leak(Box::new(ToyRegion::new(GuestAddress(0), len)));
+        let region = kept(ToyRegion::new(GuestAddress(0), len));
         let slice = region
             .as_volatile_slice()
             .expect("a toy region has a slice");

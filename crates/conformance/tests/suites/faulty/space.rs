@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use guest_memory_conformance::kept;
 use guest_memory_core::{GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryRegion};
 
 use super::offset_of;
@@ -68,7 +69,7 @@ impl Slot {
 }
 
 fn leaked(ranges: &[(GuestAddress, usize)]) -> &'static ToyMemory {
-    Box::leak(Box::new(ToyMemory::new(ranges)))
+    kept(ToyMemory::new(ranges))
 }
 
 fn ranges_of(memory: &ToyMemory) -> Ranges {

@@ -2,6 +2,7 @@
 //! Containers of volatile memory.
 
 use guest_memory_bitmap::{ArcSlice, Bitmap};
+use guest_memory_conformance::kept;
 use guest_memory_core::{GuestAddress, GuestMemoryRegion};
 use guest_memory_volatile::{
     AtomicInteger, ByteValued, VolatileArrayRef, VolatileMemory, VolatileMemoryError, VolatileRef,
@@ -60,7 +61,7 @@ pub(crate) struct FaultyVolatile {
 
 impl FaultyVolatile {
     pub(crate) fn new(fault: Option<VolatileFault>, len: usize) -> Self {
-        let region: &ToyRegion = Box::leak(Box::new(ToyRegion::new(GuestAddress(0), len)));
+        let region = kept(ToyRegion::new(GuestAddress(0), len));
         let slice = region
             .as_volatile_slice()
             .expect("a toy region has a slice");
