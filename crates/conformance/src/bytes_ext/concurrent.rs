@@ -12,7 +12,7 @@ use crate::access::{array, with_type};
 use crate::bytes::Width;
 use crate::config::{Config, expect_eq};
 
-/// Changes that each of the two threads makes, of each kind.
+/// Changes that each of the two threads makes, of each kind; an even number.
 const CHANGES: u16 = 1500;
 
 /// Where the value lies: aligned to eight, with memory before it.
@@ -53,24 +53,30 @@ pub fn check_concurrent<A, T>(
         let told = with_type!(width, W => {
             let put = |value: W| told(subject.store(value, at(), SEQ));
             let sum = || told(subject.load::<W>(at(), SEQ));
-            let add = |_| told(subject.fetch_add::<W>(1, at(), SEQ)).map(drop);
-            let exchange = |_| {
+            let add = |_, _| told(subject.fetch_add::<W>(1, at(), SEQ)).map(drop);
+            let exchange = |_, _| {
                 let mut seen = sum()?;
                 while let Err(found) = told(subject.compare_exchange(seen, seen + 1, at(), SEQ, SEQ))? {
                     seen = found;
                 }
                 Ok(())
             };
-            // Each thread has a bit of its own, which must be as the thread left it.
-            let bits = |thread| {
-                let bit: W = if thread == 0 { 1 } else { 2 };
-                let own = |what, before: Result<W, T::E>, was_set: bool| {
-                    expect_eq(what, told(before)? & bit != 0, was_set)
+            // Each thread has a bit of its own, which must be as the thread left it: set after an odd number of changes.
+            let bit_of = |thread| -> W { if thread == 0 { 1 } else { 2 } };
+            let own = |what, before: Result<W, T::E>, thread, change: u16| {
+                expect_eq(what, told(before)? & bit_of(thread) != 0, change % 2 == 1)
+            };
+            let toggle = |thread, change| {
+                let before = subject.fetch_xor(bit_of(thread), at(), SEQ);
+                own("a thread's own bit before fetch_xor", before, thread, change)
+            };
+            let set_and_clear = |thread, change| {
+                let before = if change % 2 == 0 {
+                    subject.fetch_or(bit_of(thread), at(), SEQ)
+                } else {
+                    subject.fetch_and(!bit_of(thread), at(), SEQ)
                 };
-                own("a thread's own bit before fetch_or", subject.fetch_or(bit, at(), SEQ), false)?;
-                own("a thread's own bit before fetch_xor", subject.fetch_xor(bit, at(), SEQ), true)?;
-                own("a thread's own bit before fetch_xor", subject.fetch_xor(bit, at(), SEQ), false)?;
-                own("a thread's own bit before fetch_and", subject.fetch_and(!bit, at(), SEQ), true)
+                own("a thread's own bit before fetch_or or fetch_and", before, thread, change)
             };
             let all = W::from_le_bytes(array(&u64::from(2 * CHANGES).to_le_bytes()));
             put(0)
@@ -80,8 +86,10 @@ pub fn check_concurrent<A, T>(
                 .and_then(|()| together(&exchange))
                 .and_then(|()| expect_eq("the count of all compare_exchange that stored", sum()?, all))
                 .and_then(|()| put(0))
-                .and_then(|()| together(&bits))
-                .and_then(|()| expect_eq("the bits that all were cleared", sum()?, 0))
+                .and_then(|()| together(&toggle))
+                .and_then(|()| expect_eq("the bits after an even number of fetch_xor", sum()?, 0))
+                .and_then(|()| together(&set_and_clear))
+                .and_then(|()| expect_eq("the bits that fetch_and cleared", sum()?, 0))
         });
         if let Err(reason) = told {
             panic!(
@@ -96,15 +104,22 @@ fn told<V, E: Debug>(result: Result<V, E>) -> Result<V, String> {
     result.map_err(|error| format!("returned {error:?}, expected it to succeed"))
 }
 
-/// Makes two threads, each with its number, change something again and again, beginning at the same time.
-fn together(change: &(impl Fn(usize) -> Result<(), String> + Sync)) -> Result<(), String> {
+/// Makes two threads change something again and again, beginning at the same time; each change is given the thread's number and
+/// its own.
+fn together(change: &(impl Fn(usize, u16) -> Result<(), String> + Sync)) -> Result<(), String> {
     let start = Barrier::new(2);
     thread::scope(|scope| {
         let threads = [0, 1].map(|number| {
             let start = &start;
             scope.spawn(move || {
                 start.wait();
-                (0..CHANGES).try_for_each(|_| change(number))
+                (0..CHANGES).try_for_each(|which| {
+                    if which % 16 == 0 {
+                        // Where one processor runs both, the other one comes between two changes as well as into one.
+                        thread::yield_now();
+                    }
+                    change(number, which)
+                })
             })
         });
         let ended = threads.map(|thread| {

@@ -89,7 +89,7 @@ impl BytesFault {
     /// Those that only a race of changes shows.
     pub(crate) const CHANGES: [(Self, &str); 3] = [
         (Self::AddIsLoadAndStore, "fetch_add"),
-        (Self::XorIsLoadAndStore, "own bit"),
+        (Self::XorIsLoadAndStore, "fetch_xor"),
         (Self::ExchangeIsLoadAndStore, "compare_exchange"),
     ];
 
