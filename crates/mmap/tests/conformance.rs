@@ -7,9 +7,11 @@ use std::ops::Range;
 use guest_memory_bitmap::{AtomicBitmap, Bitmap};
 use guest_memory_conformance::backing::{self, Backing};
 use guest_memory_conformance::{
-    Config, bytes, bytes_ext, copy, mark_order, memory, region, volatile_memory,
+    Config, bytes, bytes_ext, copy, io_memory, mark_order, memory, region, volatile_memory,
 };
-use guest_memory_core::{FileOffset, GuestAddress, GuestMemoryRegion, MemoryRegionAddress};
+use guest_memory_core::{
+    FileOffset, GuestAddress, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, Permissions,
+};
 use guest_memory_mmap::{
     FlatGuestMemory, FlatGuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
     MmapRegionBuilder, PartBitmap, Protection, Sharing,
@@ -80,6 +82,60 @@ fn memfd_region_behaves() {
 #[test]
 fn region_of_a_file_behaves() {
     region::check_with(Config::default().cases(64), of_file);
+}
+
+/// Makes a region that is mapped with as much access as a device is to have.
+fn with_permissions(start: GuestAddress, len: usize, permissions: Permissions) -> Tracked {
+    let protection = match permissions {
+        Permissions::No => Protection::NoAccess,
+        Permissions::Read => Protection::ReadOnly,
+        _ => Protection::ReadWrite,
+    };
+    let mapping = MmapRegionBuilder::new(len)
+        .with_protection(protection)
+        .build()
+        .expect("mapped memory");
+    Tracked::new(mapping, start).expect("an end by 2^64")
+}
+
+#[test]
+fn read_only_region_behaves() {
+    region::check_read_only(Config::default(), |start, len| {
+        with_permissions(start, len, Permissions::Read)
+    });
+}
+
+#[test]
+fn memory_with_permissions_behaves_for_a_device() {
+    let kinds = [Permissions::ReadWrite, Permissions::Read, Permissions::No];
+    io_memory::check_with(
+        Config::default(),
+        &kinds,
+        |ranges| {
+            let regions = ranges
+                .iter()
+                .map(|&(start, len, permissions)| with_permissions(start, len, permissions))
+                .collect();
+            GuestMemoryMmap::from_regions(regions).unwrap()
+        },
+        |memory, address| {
+            let found = memory.to_region_addr(GuestAddress(address));
+            found.is_some_and(|(region, offset)| {
+                GuestMemoryRegion::bitmap(region).dirty_at(usize::try_from(offset.0).unwrap())
+            })
+        },
+    );
+}
+
+#[test]
+fn no_read_modify_write_of_two_threads_is_lost() {
+    let config = Config::default();
+    let region = |len| anonymous(GuestAddress(0), len);
+    bytes_ext::check_concurrent(config, region, MemoryRegionAddress);
+    let memory =
+        |len| GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), len)]).unwrap();
+    bytes_ext::check_concurrent(config, memory, GuestAddress);
+    bytes_ext::check_concurrent(config, flat_of_fine_pages, GuestAddress);
 }
 
 #[test]
