@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use guest_memory_bitmap::{BS, Bitmap};
 use guest_memory_core::{
@@ -15,6 +14,7 @@ use crate::iommu::Iommu;
 use crate::mapping::MappedRange;
 use crate::seats::Seats;
 use crate::slices::IommuMemorySliceIterator;
+use crate::sync::{AtomicBool, Ordering};
 
 /// The dirty bitmap of the memory `M`'s regions.
 pub(crate) type BitmapOf<M> = <<M as GuestMemory>::R as GuestMemoryRegion>::B;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Who is in the middle of accesses, so that others can wait for the end of those.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use crate::sync::{AtomicU64, Ordering, fence, pause};
+use crate::sync::{AtomicU64, Mutex, Ordering, fence, pause};
 
 /// No epoch comes to this.
 const GONE: u64 = u64::MAX;

@@ -2,15 +2,14 @@
 //! An IOTLB that many device threads read while it changes.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
 use guest_memory_core::{GuestAddress, Permissions, TranslationError};
 
 use crate::iommu::Iommu;
 use crate::iotlb::{Iotlb, IotlbIterator};
 use crate::mapping::MappedRange;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Loaded, Mutex, Ordering, Slot};
 
 /// An [`Iotlb`] that is changed through a shared reference while devices translate by it: an [`Iommu`] that has the
 /// mappings it was told, and no others.
@@ -42,14 +41,14 @@ use crate::sync::{AtomicU64, Ordering};
 /// ```
 #[derive(Debug, Default)]
 pub struct SharedIotlb {
-    table: ArcSwap<Iotlb>,
+    table: Slot<Iotlb>,
     generation: AtomicU64,
     writer: Mutex<()>,
 }
 
 /// A table as it was when somebody looked; it stays so while this lives.
 #[derive(Debug)]
-pub struct IotlbSnapshot(Guard<Arc<Iotlb>>);
+pub struct IotlbSnapshot(Loaded<Iotlb>);
 
 impl Deref for IotlbSnapshot {
     type Target = Iotlb;
@@ -100,7 +99,7 @@ impl SharedIotlb {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Iotlb::clone(&self.table.load());
         let result = change(&mut table);
-        self.table.store(Arc::new(table));
+        self.table.store(table);
         // Behind the table: who loads this number, and then a table, gets this table or a later one. SeqCst: whoever
         // waits for devices afterwards has a fence that this must come before.
         self.generation.fetch_add(1, Ordering::SeqCst);
@@ -111,7 +110,7 @@ impl SharedIotlb {
 impl From<Iotlb> for SharedIotlb {
     fn from(iotlb: Iotlb) -> Self {
         Self {
-            table: ArcSwap::from_pointee(iotlb),
+            table: Slot::new(iotlb),
             ..Self::default()
         }
     }
