@@ -6,8 +6,7 @@ mod transaction;
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use guest_memory_core::{
@@ -15,6 +14,7 @@ use guest_memory_core::{
 };
 
 use crate::atomic::GuestMemoryAtomic;
+use crate::sync::{Mutex, MutexGuard, sleep};
 use transaction::{Failure, Listeners};
 
 pub use listener::{ChangeKind, HotplugChange, HotplugListener};
@@ -301,7 +301,7 @@ impl<R: GuestMemoryRegion> HotplugMemory<R> {
                 let (start, len) = (region.start_addr(), region.len());
                 return Err(RegionInUse { region, start, len });
             }
-            thread::sleep(rest.map_or(LOOK_AGAIN, |rest| rest.min(LOOK_AGAIN)));
+            sleep(rest.map_or(LOOK_AGAIN, |rest| rest.min(LOOK_AGAIN)));
         }
     }
 

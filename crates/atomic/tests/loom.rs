@@ -12,10 +12,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use guest_memory_atomic::{GuestMemoryAtomic, WindowError};
+use guest_memory_atomic::{GuestMemoryAtomic, HotplugMemory, WindowError};
 use guest_memory_core::{
-    BS, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryRegion, GuestMemoryRegionBytes,
+    BS, Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryRegion, GuestMemoryRegionBytes,
     GuestMemoryResult, GuestRegionCollection, GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
 use guest_memory_mmap::GuestRegionMmap;
@@ -152,6 +153,47 @@ fn a_window_that_saw_the_unplug_stays_stale_and_one_elsewhere_does_not() {
             assert!(!was_stale || goes.read_obj::<u64>(0).is_err());
         });
         unplug(&memory);
+        device.join().unwrap();
+    });
+}
+
+#[test]
+fn a_window_does_not_read_what_was_plugged_in_its_place() {
+    loom::model(|| {
+        let (memory, _) = memory();
+        let (old, new) = (1u64, 2u64);
+        memory.memory().write_obj(old, SECOND).unwrap();
+        let mut window = memory.window(SECOND, 8).unwrap();
+        let device = thread::spawn(move || {
+            let first = window.read_obj::<u64>(0).ok();
+            let second = window.read_obj::<u64>(0).ok();
+            assert!([Some(old), None].contains(&first));
+            assert!([first, None].contains(&second));
+        });
+        let other = Region::new(SECOND);
+        other.write_obj(new, MemoryRegionAddress(0)).unwrap();
+        unplug(&memory);
+        let plug = |map: &Map| map.insert_region(Arc::new(other)).map(|map| (map, ()));
+        memory.update(plug).unwrap();
+        device.join().unwrap();
+    });
+}
+
+#[test]
+fn a_region_is_reclaimed_from_under_no_window() {
+    loom::model(|| {
+        let (memory, is_mapped) = memory();
+        let mut window = memory.window(SECOND, 8).unwrap();
+        let device = thread::spawn(move || {
+            // The region looks whether it is mapped: by the second look the window may have let it go, and only then.
+            let first = window.read_obj::<u64>(0);
+            let second = window.read_obj::<u64>(0);
+            assert!(first.is_ok() || second.is_err());
+        });
+        let hotplug = HotplugMemory::new(memory);
+        let region = hotplug.unplug(SECOND, PAGE as u64).unwrap();
+        drop(hotplug.reclaim(region, Duration::MAX).unwrap());
+        assert!(!is_mapped.load(Ordering::Relaxed));
         device.join().unwrap();
     });
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The language's own atomics and locks, and arc-swap.
+//! The standard library's atomics, locks and sleep, and arc-swap.
 
 use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::thread::sleep;
 
 use arc_swap::{ArcSwap, Guard};
 
