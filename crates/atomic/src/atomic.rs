@@ -144,7 +144,8 @@ impl<M: IoMemory> GuestMemoryAtomic<M> {
     /// memory.update(|map| map.insert_region(Arc::new(region)).map(|larger| (larger, ())))?;
     ///
     /// let removed = memory.update(|map| map.remove_region(GuestAddress(0x10_0000), 0x1000))?;
-    /// # assert_eq!(memory.memory().num_regions(), 1);
+    /// assert_eq!(memory.memory().num_regions(), 1);
+    /// # drop(removed);
     /// # Ok(())
     /// # }
     /// ```
@@ -219,7 +220,9 @@ pub struct GuestMemoryLoadGuard<M: IoMemory> {
 }
 
 impl<M: IoMemory> GuestMemoryLoadGuard<M> {
-    /// Returns the map itself, shared.
+    /// Returns the map itself, shared, to keep for as long as wished.
+    ///
+    /// Who waits for readers waits for this one too, but has to look again and again whether it is gone.
     pub fn into_inner(self) -> Arc<M> {
         Arc::clone(self.version.map())
     }

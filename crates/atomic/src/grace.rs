@@ -14,7 +14,7 @@ use crate::sync::{Mutex, MutexGuard};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{map_count} replaced memory maps are still in use")]
 pub struct StillInUse {
-    /// How many.
+    /// Maps older than the one in force that somebody has.
     pub map_count: usize,
 }
 
@@ -37,12 +37,45 @@ impl<M: IoMemory> GuestMemoryAtomic<M> {
     /// # Panics
     ///
     /// If a hook does.
+    ///
+    /// # Examples
+    ///
+    /// A device that sleeps on a channel is woken by its hook and lets go:
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::thread;
+    ///
+    /// use guest_memory_atomic::GuestMemoryAtomic;
+    /// use guest_memory_core::GuestAddress;
+    /// use guest_memory_mmap::GuestMemoryMmap;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ranges = [(GuestAddress(0), 0x1000), (GuestAddress(0x8000), 0x1000)];
+    /// let memory = GuestMemoryAtomic::new(GuestMemoryMmap::<()>::from_ranges(&ranges)?);
+    ///
+    /// let mut reader = memory.reader();
+    /// reader.memory(); // keeps the map with both regions
+    /// let (wake, woken) = mpsc::channel();
+    /// let hook = memory.on_release_request(move || wake.send(()).unwrap_or_default());
+    /// let device = thread::spawn(move || woken.iter().for_each(|()| reader.release()));
+    ///
+    /// let removed = memory.update(|map| map.remove_region(GuestAddress(0x8000), 0x1000))?;
+    /// memory.wait_for_readers();
+    /// // No older map is left, so nobody but this thread has the region.
+    /// assert_eq!(std::sync::Arc::strong_count(&removed), 1);
+    /// # drop(hook);
+    /// # device.join().expect("the device does not panic");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_for_readers(&self) {
         // Without a time limit there is no error.
         let _ = self.wait(None);
     }
 
-    /// As [`wait_for_readers`](Self::wait_for_readers), but no longer than `timeout`.
+    /// As [`wait_for_readers`](Self::wait_for_readers), but no longer than `timeout`; with a `timeout` of zero it looks, asks
+    /// by the hooks, and does not wait.
     ///
     /// # Errors
     ///
@@ -59,7 +92,7 @@ impl<M: IoMemory> GuestMemoryAtomic<M> {
     ///
     /// It runs in the thread that waits, and should make its own thread let go of the map, for instance by a write to
     /// the eventfd that this one sleeps on. It must not wait for anything. Right after the result is dropped
-    /// it may be running still.
+    /// it may be running still. There is an example at [`wait_for_readers`](Self::wait_for_readers).
     pub fn on_release_request(&self, ask: impl Fn() + Send + Sync + 'static) -> ReleaseHook {
         let ask: Arc<Ask> = Arc::new(ask);
         let mut hooks = self.shared.hooks.lock();

@@ -86,7 +86,8 @@ impl<R> fmt::Debug for RegionInUse<R> {
     }
 }
 
-/// Which listener, as [`HotplugMemory::add_listener`] says it and [`HotplugMemory::remove_listener`] takes it.
+/// Which listener of one [`HotplugMemory`] and its clones, as [`HotplugMemory::add_listener`] says it and
+/// [`HotplugMemory::remove_listener`] takes it. Another memory may have the same for a listener of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 
@@ -251,7 +252,7 @@ impl<R: GuestMemoryRegion> HotplugMemory<R> {
         .map(drop)
     }
 
-    /// Unplugs the region of `len` bytes at `start` and returns it.
+    /// Unplugs the region of `len` bytes at `start` and returns it. Waits until other changes of the map are done.
     ///
     /// Readers may use it until they take the new map, so it is still mapped; see [`reclaim`](Self::reclaim).
     ///

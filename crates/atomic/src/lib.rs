@@ -52,8 +52,11 @@
 //!
 //! # What it does not do
 //!
-//! Interrupt readers: they find out at their next look, or when they are woken by a hook of their own. Serialise changes
-//! that were computed before the lock was taken.
+//! * Interrupt readers: they find out at their next look, or when they are woken by a hook of their own.
+//! * Serialise changes that were computed before the lock was taken.
+//! * Take back slices, raw pointers and host addresses that were handed out.
+//! * Plug into memories of every kind: [`HotplugMemory`] and [`MemoryWindow`] are for collections of regions. A memory that
+//!   is something else, such as a flat one, is changed by [`update`](GuestMemoryAtomic::update).
 //!
 //! # Cost
 //!

@@ -57,7 +57,8 @@ pub enum WindowError {
     Memory(#[source] Box<GuestMemoryError>),
 }
 
-/// A range of guest memory for repeated use, such as a ring of a virtqueue.
+/// A range of guest memory for repeated use, such as a ring of a virtqueue. Offsets and lengths are in bytes, from the
+/// window's start.
 ///
 /// Made by [`GuestMemoryAtomic::window`], one for each thread that needs it. The range is looked up and checked then; each
 /// use compares one number to know that the map is still the same. After a change the window looks whether its
@@ -145,7 +146,8 @@ impl<R: GuestMemoryRegion> MemoryWindow<R> {
     ///
     /// # Errors
     ///
-    /// [`WindowError::Stale`] after an unplug; [`WindowError::Memory`] if the region refuses.
+    /// [`WindowError::Stale`] after an unplug; [`WindowError::Memory`] if the region refuses, or gives a slice of another
+    /// length.
     #[inline(always)]
     pub fn slice(&mut self) -> Result<VolatileSlice<'_, BS<'_, R::B>>, WindowError> {
         let (offset, len) = (self.offset, self.len);
@@ -231,13 +233,13 @@ impl<R: GuestMemoryRegion> MemoryWindow<R> {
         region.store(value, addr, order).map_err(failed)
     }
 
-    /// Looks whether the region was unplugged, and lets it go if so.
+    /// Says whether the region was unplugged, and lets it go if so.
     #[inline]
     pub fn is_stale(&mut self) -> bool {
         self.region().is_err()
     }
 
-    /// Takes the memory that is there now, stale or not.
+    /// Takes the memory that is there now, stale or not, as after the driver has set the device up again.
     ///
     /// # Errors
     ///

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use guest_memory_atomic::{GuestMemoryAtomic, HotplugMemory, WindowError};
 use guest_memory_core::{
-    BS, Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestMemoryResult, GuestRegionCollection, GuestUsize, MemoryRegionAddress, VolatileSlice,
+    BS, Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryRegion,
+    GuestMemoryRegionBytes, GuestMemoryResult, GuestRegionCollection, GuestUsize,
+    MemoryRegionAddress, VolatileSlice,
 };
 use guest_memory_mmap::GuestRegionMmap;
 use loom::sync::atomic::{AtomicBool, Ordering};

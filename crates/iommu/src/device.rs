@@ -32,6 +32,9 @@ const PAGE_SHIFT: u32 = 12;
 /// [`SharedIotlb`](crate::SharedIotlb) does. Where it has changed the device looks at the new table. An IOMMU without a
 /// generation is asked each time.
 ///
+/// It keeps up to 64 mappings, in about 2.5 KiB: one for each page of 4 KiB of IOVAs, in which a page takes the place of one
+/// that is a multiple of 256 KiB away. Where it has none it searches the table.
+///
 /// # Examples
 ///
 /// ```
@@ -96,12 +99,12 @@ impl<M: GuestMemory, I: Iommu> IommuDevice<M, I> {
         }
     }
 
-    /// Returns the memory.
+    /// Returns the memory, whose accesses are translated without what is kept and are in no session.
     pub fn memory(&self) -> &IommuMemory<M, I> {
         &self.memory
     }
 
-    /// Goes on with another memory below, as after a change of the memory map.
+    /// Goes on with another memory below, as after a change of the memory map; the mappings that are kept stay.
     pub fn replace_backend(&mut self, new_backend: M) {
         self.memory = self.memory.with_replaced_backend(new_backend);
     }
@@ -192,8 +195,8 @@ impl<M: GuestMemory + fmt::Debug, I: Iommu> fmt::Debug for IommuDevice<M, I> {
 
 /// A device in the middle of its accesses; made by [`IommuDevice::enter`].
 ///
-/// It is an [`IoMemory`], so it has [`Bytes<GuestAddress>`](guest_memory_core::Bytes); windows on memory live no longer
-/// than it does.
+/// It is an [`IoMemory`], so it has [`Bytes<GuestAddress>`](guest_memory_core::Bytes), with the errors and marks of
+/// [`IommuMemory`]; windows on memory live no longer than it does. Dropping it ends the session.
 pub struct IommuSession<'d, M: GuestMemory, I: Iommu> {
     device: &'d IommuDevice<M, I>,
 }

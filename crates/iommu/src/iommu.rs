@@ -27,6 +27,14 @@ use crate::mapping::MappedRange;
 ///     iotlb: SharedIotlb,
 /// }
 ///
+/// impl FrontEnd {
+///     /// Sends a request and waits until `self.iotlb` was updated.
+///     fn request(&self, iova: GuestAddress) {
+///         let page = GuestAddress(iova.0 & !0xfff);
+///         self.iotlb.set_mapping(page, GuestAddress(0), 0x1000, Permissions::ReadWrite).ok();
+///     }
+/// }
+///
 /// impl Iommu for FrontEnd {
 ///     type IotlbGuard<'a> = IotlbSnapshot;
 ///
@@ -39,7 +47,7 @@ use crate::mapping::MappedRange;
 ///         if let Ok(pieces) = self.iotlb.translate(iova, length, access) {
 ///             return Ok(pieces);
 ///         }
-///         // Here it sends a request and waits until `self.iotlb` was updated.
+///         self.request(iova);
 ///         self.iotlb.translate(iova, length, access)
 ///     }
 ///
@@ -55,6 +63,14 @@ use crate::mapping::MappedRange;
 ///         self.iotlb.snapshot()
 ///     }
 /// }
+///
+/// let iommu = FrontEnd { iotlb: SharedIotlb::new() };
+/// let at = GuestAddress(0x7010);
+/// // The short path asks nobody; an access that finds nothing there goes on to `translate`.
+/// assert_eq!(iommu.first_mapped(at, 8, Permissions::Read), None);
+/// let range = MappedRange { base: GuestAddress(0x10), length: 8 };
+/// assert!(iommu.translate(at, 8, Permissions::Read).is_ok_and(|pieces| pieces.eq([range])));
+/// assert_eq!(iommu.first_mapped(at, 8, Permissions::Read), Some(range));
 /// ```
 pub trait Iommu: Debug + Send + Sync {
     /// A pointer to the table that keeps it as it is, for a translation that goes on.
@@ -62,7 +78,9 @@ pub trait Iommu: Debug + Send + Sync {
     where
         Self: 'a;
 
-    /// Translates `[iova, iova + length)`.
+    /// Translates `[iova, iova + length)`, in bytes: the ranges of guest memory that it is mapped to, in order.
+    ///
+    /// A `length` of 0 is no range and succeeds, as with [`Iotlb::lookup`].
     ///
     /// It may take its time, to get a mapping that is missing. An access that fails calls it again, for the part before
     /// the fault; and up to three times for all of it if there is no [`generation`](Self::generation), as then this is
@@ -79,7 +97,8 @@ pub trait Iommu: Debug + Send + Sync {
         access: Permissions,
     ) -> Result<IotlbIterator<Self::IotlbGuard<'_>>, TranslationError>;
 
-    /// Returns what the start of `[iova, iova + length)` is mapped to, if that can be found at once.
+    /// Returns what the start of `[iova, iova + length)` is mapped to, at least one byte and as many as one mapping has, if
+    /// that can be found at once.
     ///
     /// This is the short path of an access if there is a [`generation`](Self::generation): it asks nobody, reports nothing
     /// and returns `None` where [`translate`](Self::translate) would have to.
@@ -96,13 +115,16 @@ pub trait Iommu: Debug + Send + Sync {
 
     /// Returns a number that grows with each change of the table, after the change and before it is reported as done.
     ///
-    /// `None` says that there is no such number, and that translations must not be kept.
+    /// `None`, the default, says that there is no such number, and that translations must not be kept.
     #[inline]
     fn generation(&self) -> Option<u64> {
         None
     }
 
     /// Returns the table as it is now, at least as new as the [`generation`](Self::generation) that was read before.
+    ///
+    /// An [`IommuDevice`](crate::IommuDevice) takes mappings from it to keep. With `None`, the default, it keeps none and asks
+    /// [`first_mapped`](Self::first_mapped) each time.
     #[inline]
     fn snapshot(&self) -> Option<Arc<Iotlb>> {
         None

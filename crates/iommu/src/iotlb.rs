@@ -48,7 +48,7 @@ impl Iotlb {
 
     /// Maps `[iova, iova + length)` to `[map_to, map_to + length)`, in place of whatever it was mapped to.
     ///
-    /// Parts of older mappings outside of the range stay. A `length` of 0 changes nothing. With [`Permissions::No`] the
+    /// Addresses and length are bytes; nothing has to be aligned. Parts of older mappings outside of the range stay. A `length` of 0 changes nothing. With [`Permissions::No`] the
     /// range is mapped and every access refused.
     ///
     /// # Errors
@@ -103,7 +103,8 @@ impl Iotlb {
     ///
     /// # Errors
     ///
-    /// All parts that are not mapped, or not for such an access. A range that reaches past 2^64 is one miss.
+    /// All parts that are not mapped, or not for such an access ([`IotlbFails::into_error`] makes a fault of them). A range
+    /// that reaches past 2^64 is one miss.
     #[inline]
     pub fn lookup<D: Deref<Target = Iotlb>>(
         this: D,
@@ -149,6 +150,22 @@ impl Iotlb {
     }
 
     /// Walks over the mappings by ascending IOVA.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use guest_memory_core::{GuestAddress, Permissions};
+    /// # use guest_memory_iommu::{Error, Iotlb};
+    /// # fn main() -> Result<(), Error> {
+    /// let mut iotlb = Iotlb::new();
+    /// iotlb.set_mapping(GuestAddress(0x1000), GuestAddress(0x8000), 0x1000, Permissions::Read)?;
+    /// // This one goes on where that one ends, on both sides: together they are one.
+    /// iotlb.set_mapping(GuestAddress(0x2000), GuestAddress(0x9000), 0x1000, Permissions::Read)?;
+    /// let bounds: Vec<_> = iotlb.mappings().map(|mapping| (mapping.first, mapping.last)).collect();
+    /// assert_eq!(bounds, [(GuestAddress(0x1000), GuestAddress(0x2fff))]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mappings(&self) -> impl Iterator<Item = Mapping> {
         self.table.iter().copied()
     }
@@ -237,7 +254,9 @@ pub struct IotlbFails {
 }
 
 impl IotlbFails {
-    /// Makes an error of the first part that is refused.
+    /// Makes a [`Fault`](TranslationError::Fault) of the first part that is refused to such an access.
+    ///
+    /// If no part is, which [`Iotlb::lookup`] never returns, it is about 0 bytes at address 0.
     pub fn into_error(self, access: Permissions) -> TranslationError {
         let miss = self.misses.into_iter().next();
         let fail = self.access_fails.into_iter().next();

@@ -35,7 +35,8 @@
 //!
 //! # Main types
 //!
-//! * [`Iotlb`]: the table: map, unmap, translate. [`IotlbFails`] is all that is wrong with a range.
+//! * [`Iotlb`]: the table: map, unmap, translate. What it holds are [`Mapping`]s, what it yields [`MappedRange`]s, and
+//!   [`IotlbFails`] is all that is wrong with a range.
 //! * [`Iommu`]: what translates, a trait. [`SharedIotlb`] is a ready one: a table that changes while devices read it, without a lock.
 //! * [`IommuMemory`]: a guest memory behind an IOMMU, which can be switched off. It is an
 //!   [`IoMemory`](guest_memory_core::IoMemory), so what accesses guest memory accesses it.
@@ -53,9 +54,11 @@
 //!
 //! # What it does not do
 //!
-//! Emulate an IOMMU: page tables in guest memory, command queues and fault queues are a device model's. Get mappings that are
-//! missing: an [`Iommu`] of yours can. Bound the number of mappings: whoever takes them from
-//! a guest should. Take back a host pointer or an address that was handed out.
+//! * Emulate an IOMMU: page tables in guest memory, command queues and fault queues are a device model's.
+//! * Get mappings that are missing: an [`Iommu`] of yours can.
+//! * Bound the number of mappings: whoever takes them from a guest should.
+//! * Take back a host pointer or an address that was handed out.
+//! * Tell devices apart: a table is that of one address space; one for each device (or group of them) is yours to keep.
 //!
 //! # Cost
 //!

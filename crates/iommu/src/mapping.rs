@@ -8,18 +8,18 @@ use guest_memory_core::{GuestAddress, Permissions};
 pub struct Mapping {
     /// The first IOVA.
     pub first: GuestAddress,
-    /// The last IOVA, still mapped, so that a mapping may end at 2^64.
+    /// The last IOVA, inclusive, so that a mapping may end at 2^64; not below `first`.
     pub last: GuestAddress,
-    /// What the first IOVA is mapped to.
+    /// The guest-physical address that the first IOVA is mapped to; those behind it follow in step.
     pub target: GuestAddress,
-    /// What a device may do there.
+    /// What a device may do there; with [`Permissions::No`] nothing.
     pub allowed: Permissions,
 }
 
-/// A range of guest memory that a range of IOVAs is mapped to.
+/// A range of guest memory that a range of IOVAs is mapped to: a piece of a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedRange {
-    /// The first guest-physical address.
+    /// The first guest-physical address. Whether the guest has memory there, the table does not know.
     pub base: GuestAddress,
     /// Bytes in it.
     pub length: usize,

@@ -55,7 +55,7 @@ pub struct IommuMemory<M: GuestMemory, I: Iommu> {
 impl<M: GuestMemory, I: Iommu> IommuMemory<M, I> {
     /// Puts a memory behind an IOMMU, which is on at first if `use_iommu` says so.
     ///
-    /// `bitmap` gets the marks of translated writes, by IOVA.
+    /// `bitmap` gets the marks of translated writes, by IOVA: its offset 0 is IOVA 0.
     pub fn new(backend: M, iommu: I, use_iommu: bool, bitmap: BitmapOf<M>) -> Self {
         Self {
             backend,
@@ -66,7 +66,7 @@ impl<M: GuestMemory, I: Iommu> IommuMemory<M, I> {
         }
     }
 
-    /// Makes a handle with another memory below, which otherwise is as a clone of this one.
+    /// Makes a handle with another memory below, as after a change of the memory map; otherwise it is as a clone of this one.
     pub fn with_replaced_backend(&self, new_backend: M) -> Self {
         Self {
             backend: new_backend,
@@ -131,15 +131,38 @@ impl<M: GuestMemory, I: Iommu> IommuMemory<M, I> {
         self.seats.wait();
     }
 
-    /// Returns where `[iova, iova + length)` is in guest memory, if it is one range there.
+    /// Returns the guest-physical address of `[iova, iova + length)`, in bytes, if it is one range there.
     ///
     /// This is for whoever needs an address rather than an access, a host pointer for instance. It is outdated as soon as the
-    /// mapping changes, and marks nothing dirty.
+    /// mapping changes, and marks nothing dirty. Whether the guest has memory there is not looked at; while the IOMMU is
+    /// off, the result is `iova`, whatever the length.
     ///
     /// # Errors
     ///
     /// What the IOMMU says, and [`TranslationError::Fragmented`] if the range is mapped, but in several pieces. A `length`
     /// of 0 is in no range: [`Fragmented`](TranslationError::Fragmented).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use guest_memory_core::{GuestAddress, Permissions};
+    /// # use guest_memory_iommu::{Error, IommuMemory, SharedIotlb};
+    /// # use guest_memory_mmap::GuestMemoryMmap;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let below = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10_000)])?;
+    /// # let memory = IommuMemory::new(below, SharedIotlb::new(), true, ());
+    /// let iommu = memory.iommu();
+    /// iommu.set_mapping(GuestAddress(0x4000), GuestAddress(0x8000), 0x1000, Permissions::Read)?;
+    /// iommu.set_mapping(GuestAddress(0x5000), GuestAddress(0x2000), 0x1000, Permissions::Read)?;
+    ///
+    /// let ring = memory.translate_whole(GuestAddress(0x4100), 0x80, Permissions::Read)?;
+    /// assert_eq!(ring, GuestAddress(0x8100));
+    /// // The pages are neighbours for the device, but not in guest memory.
+    /// let both = memory.translate_whole(GuestAddress(0x4f00), 0x200, Permissions::Read);
+    /// assert!(matches!(both, Err(Error::Fragmented { continuous_length: 0x100, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn translate_whole(
         &self,
         iova: GuestAddress,

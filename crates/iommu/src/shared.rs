@@ -46,7 +46,8 @@ pub struct SharedIotlb {
     writer: Mutex<()>,
 }
 
-/// A table as it was when somebody looked; it stays so while this lives.
+/// A table as it was when somebody looked; it stays so while this lives. Found in the iterator that
+/// [`SharedIotlb`]'s [`translate`](Iommu::translate) returns.
 #[derive(Debug)]
 pub struct IotlbSnapshot(Loaded<Iotlb>);
 
@@ -65,7 +66,7 @@ impl SharedIotlb {
         Self::default()
     }
 
-    /// Maps a range, as [`Iotlb::set_mapping`].
+    /// Maps `[iova, iova + length)` to `[map_to, map_to + length)`, as [`Iotlb::set_mapping`].
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl SharedIotlb {
         self.update(|iotlb| iotlb.set_mapping(iova, map_to, length, perm))
     }
 
-    /// Maps a range to nothing, as [`Iotlb::invalidate_mapping`].
+    /// Maps `[iova, iova + length)` to nothing, as [`Iotlb::invalidate_mapping`].
     pub fn invalidate_mapping(&self, iova: GuestAddress, length: usize) {
         self.update(|iotlb| iotlb.invalidate_mapping(iova, length));
     }
@@ -92,8 +93,31 @@ impl SharedIotlb {
 
     /// Makes several changes of which readers see all or none, and returns what `change` returns.
     ///
-    /// If `change` panics nothing has changed. It must not change this table by another call: that would wait for
-    /// itself.
+    /// `change` must not change this table by another call: that would wait for itself forever.
+    ///
+    /// # Panics
+    ///
+    /// If `change` does; nothing has changed then.
+    ///
+    /// # Examples
+    ///
+    /// A page moves, and no device finds it unmapped meanwhile:
+    ///
+    /// ```
+    /// # use guest_memory_core::{GuestAddress, Permissions};
+    /// # use guest_memory_iommu::{Error, Iommu, SharedIotlb};
+    /// # fn main() -> Result<(), Error> {
+    /// # let iotlb = SharedIotlb::new();
+    /// # iotlb.set_mapping(GuestAddress(0x1000), GuestAddress(0x8000), 0x1000, Permissions::Read)?;
+    /// iotlb.update(|table| {
+    ///     table.invalidate_mapping(GuestAddress(0x1000), 0x1000);
+    ///     table.set_mapping(GuestAddress(0x1000), GuestAddress(0x3000), 0x1000, Permissions::Read)
+    /// })?;
+    /// let found = iotlb.first_mapped(GuestAddress(0x1010), 4, Permissions::Read);
+    /// assert_eq!(found.map(|range| range.base), Some(GuestAddress(0x3010)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn update<T>(&self, change: impl FnOnce(&mut Iotlb) -> T) -> T {
         // A writer that panicked has left the table as it was.
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,8 @@ use crate::iotlb::IotlbIterator;
 use crate::mapping::MappedRange;
 use crate::memory::{BitmapOf, IommuMemory};
 
-/// A walk over the windows of a range of IOVAs, in order: one for each stretch that one mapping and one region have.
+/// A walk over the windows of a range of IOVAs, in order: one for each stretch that one mapping and one region have; what
+/// [`get_slices`](IoMemory::get_slices) of an [`IommuMemory`] or an [`IommuSession`](crate::IommuSession) returns.
 ///
 /// A part that may not be accessed is an error, after the windows before it, and ends the walk.
 pub struct IommuMemorySliceIterator<'a, M: GuestMemory, I: Iommu> {

@@ -8,8 +8,6 @@ mod modelled;
 mod native;
 
 #[cfg(loom)]
-pub(crate) use modelled::{
-    AtomicBool, AtomicU64, Loaded, Mutex, Ordering, Slot, fence, pause,
-};
+pub(crate) use modelled::{AtomicBool, AtomicU64, Loaded, Mutex, Ordering, Slot, fence, pause};
 #[cfg(not(loom))]
 pub(crate) use native::{AtomicBool, AtomicU64, Loaded, Mutex, Ordering, Slot, fence, pause};

@@ -32,6 +32,18 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Guarantees
+//!
+//! * A type has one identity: what a dependency makes by a name of this crate is what `guest-memory` means by its own.
+//! * Every name and signature of 0.18 compiles, but for those that `api/accepted.txt` in this package lists with a reason;
+//!   `api/compare` checks that.
+//!
+//! # What it does not do
+//!
+//! * Add names for all that the library has: what 0.18 does not know, such as flat memory, policies or readers of a map,
+//!   is in `guest-memory`, which can be used beside this crate.
+//! * Xen's mappings and mappings on Windows.
+//!
 //! # Features
 //!
 //! * `rawfd` (default): changes nothing; streams over file descriptors are always here.
@@ -143,11 +155,11 @@ pub mod io {
 /// Memory behind an IOMMU.
 #[cfg(feature = "iommu")]
 pub mod iommu {
-    // What the original does not have.
     pub use guest_memory_iommu::{
         Error, Iommu, IommuMemory, IommuMemorySliceIterator, Iotlb, IotlbFails, IotlbIterator,
         IovaRange, MappedRange,
     };
+    // What the original does not have.
     pub use guest_memory_iommu::{
         FaultCause, IommuDevice, IommuSession, IotlbSnapshot, Mapping, SharedIotlb,
     };

@@ -19,6 +19,8 @@ use guest_memory_core::{GuestAddress, GuestMemoryRegion, GuestRegionCollection, 
 /// go. *Commit* what cannot be undone: after an unplug, take the region out. Devices find the region from before the
 /// commit of a plug, and do not find it any more before the commit of an unplug; what they began earlier may still be
 /// under way.
+///
+/// The page of [`HotplugMemory`](crate::HotplugMemory) has the order of all steps and an example of a listener.
 pub trait HotplugListener<R: GuestMemoryRegion> {
     /// Gets ready for the change, or refuses it.
     ///
@@ -130,12 +132,13 @@ impl<'a, R> HotplugChange<'a, R> {
         self.region
     }
 
-    /// Returns the map as it was.
+    /// Returns the map as it was; for a region that a listener hears of when it is added, the map in force.
     pub fn before(&self) -> &'a GuestRegionCollection<R> {
         self.before
     }
 
-    /// Returns the map as it will be, or is from the commit on.
+    /// Returns the map as it will be, or is from the commit on; for a region that a listener hears of when it is added, the
+    /// map in force.
     pub fn after(&self) -> &'a GuestRegionCollection<R> {
         self.after
     }
