@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let dirty = migration.harvest();
             copy_pages(&source, &target, &dirty)?;
             rounds += 1;
+            println!("round {rounds}: {} dirty pages copied", dirty.count());
             if dirty.count() <= FEW_PAGES || rounds == 30 {
                 break;
             }
@@ -44,8 +45,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The guest stands still; what is left is copied.
         stop.store(true, Ordering::Relaxed);
         let writes = device.join().map_err(|_| "the device panicked")?;
-        copy_pages(&source, &target, &migration.harvest())?;
-        println!("{writes:?} writes of the device, {rounds} rounds");
+        let last = migration.harvest();
+        copy_pages(&source, &target, &last)?;
+        println!("standing still: {} dirty pages copied", last.count());
+        println!("the device wrote {writes} times meanwhile");
         Ok(rounds)
     })?;
     assert!(rounds > 0);
@@ -66,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn write_around(memory: &Memory, stop: &AtomicBool) -> u64 {
     let mut count = 0u64;
     while !stop.load(Ordering::Relaxed) {
-        let page = count.wrapping_mul(0x9e37_79b9) % 300;
+        let page = count / 2 * 7 % 200;
         let base = if count.is_multiple_of(2) { 0 } else { 4 << 30 };
         // The addresses are in memory, so that this cannot fail.
         if memory

@@ -28,7 +28,7 @@ impl HotplugListener<GuestRegionMmap> for Slots {
         if change.is_plug() {
             // Before the devices find it: the guest must be able to see what a device writes.
             println!(
-                "slot of {} bytes at {:#x}",
+                "hypervisor: a slot of {} bytes at {:#x}",
                 change.len(),
                 change.start_addr().0
             );
@@ -38,12 +38,15 @@ impl HotplugListener<GuestRegionMmap> for Slots {
 
     fn commit(&mut self, change: &Change<'_>) {
         if change.is_unplug() {
-            println!("no slot at {:#x} any more", change.start_addr().0);
+            println!(
+                "hypervisor: no slot at {:#x} any more",
+                change.start_addr().0
+            );
         }
     }
 
     fn rollback(&mut self, change: &Change<'_>) {
-        println!("{:#x} stays as it was", change.start_addr().0);
+        println!("hypervisor: {:#x} stays as it was", change.start_addr().0);
     }
 }
 
@@ -79,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn change(hotplug: &HotplugMemory<GuestRegionMmap>) -> Result<(), Box<dyn Error>> {
-    for _ in 0..5 {
+    for _ in 0..3 {
         let module = MmapRegionBuilder::new(MODULE_LEN)
             .with_memfd("module")
             .build()?;
@@ -90,7 +93,11 @@ fn change(hotplug: &HotplugMemory<GuestRegionMmap>) -> Result<(), Box<dyn Error>
         // Out of the map at once; the memory itself can go when nobody uses it any more.
         let module = hotplug.unplug(MODULE, MODULE_LEN as u64)?;
         let module = hotplug.reclaim(module, Duration::from_secs(1))?;
-        println!("unplugged {} bytes, and nobody has them", module.len());
+        println!(
+            "monitor: {} bytes are unplugged, and nobody uses them",
+            module.len()
+        );
+        // Dropped here: unmapped.
     }
     Ok(())
 }

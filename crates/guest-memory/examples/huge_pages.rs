@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .with_backing(backing)
             .with_policies(on_node.clone()),
     );
-    print!("{}", from_pool.plan());
+    print!("the plan:\n{}", from_pool.plan());
     let memory: GuestMemoryMmap = match from_pool.build() {
         Ok(memory) => memory,
         Err(error) => {
@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     prefault_all(memory.iter().map(|region| &**region), &prefault)?;
 
     memory.write_obj(1_u64, GuestAddress(SIZE as u64 - 8))?;
+    println!("what became of the policies:");
     for region in memory.iter() {
         print!("{}", region.policies());
     }
@@ -58,7 +59,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A balloon gives two pages back.
     let region = memory.find_region(GuestAddress(0)).ok_or("no region")?;
     let report = region.discard(0, 4 << 20)?;
-    println!("gave {:?} bytes back by {}", report.freed, report.method);
+    match report.freed {
+        Some(freed) => println!("gave {freed} bytes back by {}", report.method),
+        None => println!("gave back by {}, how much is not known", report.method),
+    }
     Ok(())
 }
 

@@ -28,10 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     memory.read_slice(&mut bytes, GuestAddress(4 << 30))?;
     assert_eq!(&bytes, b"hello, guest");
 
-    // A guest may name any address: a hole is an error that says where and how far, never a panic.
-    let hole = GuestAddress((64 << 20) - 4);
-    if let Err(error) = memory.write_slice(&[0xff; 16], hole) {
-        println!("a write into the hole: {error}");
+    // A guest may name any address: what is not there is an error that says how far the access came, never a panic.
+    let last_four_bytes = GuestAddress((64 << 20) - 4);
+    match memory.write_slice(&[0xff; 16], last_four_bytes) {
+        Ok(()) => return Err("there is no memory behind them".into()),
+        Err(error) => println!("a write at {last_four_bytes} into the hole: {error}"),
     }
 
     // From a file (or a socket) straight into guest memory, without a buffer in between.
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         0x90
     );
 
-    // What a hypervisor is told: guest address, host address, size.
+    // What a hypervisor is told of each region: guest address, host address, size.
     for region in memory.iter() {
         println!(
             "slot: {:#x} -> {:p}, {} bytes",
@@ -53,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             region.len()
         );
     }
+    println!("all of it, with what was written:");
     println!("{}", MemoryTable::new(&memory));
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::thread;
 use guest_memory::mmap::Seals;
 use guest_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap, MmapRegionBuilder, VolatileMemory,
+    GuestRegionMmap, MmapRegion, MmapRegionBuilder, VolatileMemory,
 };
 
 const LEN: usize = 1 << 20;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with_memfd("guest-ram")
         .build()?;
     let file = ram.file_offset().ok_or("no file")?.clone();
-    let guest = memory_of(ram)?;
+    let guest = memory_of(ram, "the monitor")?;
 
     // The device's side. It takes nothing on trust: a file that its peer could shrink would be a SIGBUS later.
     let file = FileOffset::new(file.file().try_clone()?, file.start());
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..Seals::NONE
         })
         .build()?;
-    let device = memory_of(mapping)?;
+    let device = memory_of(mapping, "the device")?;
 
     let sum = thread::scope(|scope| -> Result<u64, Box<dyn Error>> {
         let device = scope.spawn(move || serve(&device).map_err(|error| error.to_string()));
@@ -57,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn memory_of(mapping: guest_memory::MmapRegion) -> Result<GuestMemoryMmap, Box<dyn Error>> {
+fn memory_of(mapping: MmapRegion, who: &str) -> Result<GuestMemoryMmap, Box<dyn Error>> {
     let region = GuestRegionMmap::new(mapping, GuestAddress(0)).ok_or("past the last address")?;
-    println!("mapped {} bytes at {:p}", region.len(), region.as_ptr());
+    println!("{who} has {} bytes at {:p}", region.len(), region.as_ptr());
     Ok(GuestMemoryMmap::from_regions(vec![region])?)
 }
 
