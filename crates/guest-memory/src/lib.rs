@@ -43,7 +43,9 @@
 //!   slice.
 //! * [`BytesExt`]: read-modify-writes, fills and little-endian fields, likewise.
 //! * [`GuestMemory`], [`GuestMemoryRegion`]: the traits to write devices against, and to implement
-//!   for a memory of your own.
+//!   for a memory of your own. [`GuestRegionCollection`] is a memory of any type of region;
+//!   [`RegionCache`](region::RegionCache) a view of one that looks at the region of the last access first.
+//! * [`IoMemory`]: memory as a device sees it, of which every [`GuestMemory`] is one, and every memory behind an IOMMU.
 //! * [`VolatileSlice`]: a window on guest bytes, for devices that look at the same place again and
 //!   again.
 //! * [`bitmap`]: dirty tracking; `()` for none. [`AtomicBitmap`](bitmap::AtomicBitmap) is the log of a region,
@@ -67,13 +69,17 @@
 //!
 //! # What it does not do
 //!
-//! No devices, no virtual CPUs, no hypervisor binding, no allocation of guest addresses. The
-//! example monitor `microvm` shows how those sit on top.
+//! * No devices, no virtual CPUs, no hypervisor binding, no allocation of guest addresses. The example monitor `microvm`
+//!   shows how those sit on top.
+//! * No references to guest bytes but for atomics: the guest may write them at any time.
+//! * No mappings but on Linux. The traits, windows and bitmaps are there on every target, those of the crates below even
+//!   without an operating system.
 //!
 //! # Cost
 //!
 //! An access within one region is a lookup in a sorted array, a bounds check, the access and, with
-//! a bitmap, two loads; an atomic operation where the page was clean. `docs/performance.md` in the repository has measurements.
+//! a bitmap, two loads; an atomic operation where the page was clean. `docs/performance.md` in the repository has measurements,
+//! and `docs/guide.md` leads through all of the library, chapter by chapter.
 //!
 //! # Features
 //!
