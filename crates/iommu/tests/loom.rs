@@ -11,20 +11,22 @@
 // A helper that cannot go on is as good as a failed assertion.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "common/silent.rs"]
+mod silent;
+
 use std::sync::Arc;
 
 use guest_memory_core::{
     BS, Bytes, GuestAddress, GuestMemory, GuestMemoryRegion, GuestMemoryRegionBytes,
     GuestMemoryResult, GuestRegionCollection, GuestUsize, IoMemory, MemoryRegionAddress,
-    Permissions, TranslationError, VolatileSlice,
+    Permissions, VolatileSlice,
 };
-use guest_memory_iommu::{
-    Iommu, IommuDevice, IommuMemory, Iotlb, IotlbIterator, IotlbSnapshot, SharedIotlb,
-};
+use guest_memory_iommu::{Iommu, IommuDevice, IommuMemory, SharedIotlb};
 use guest_memory_mmap::GuestRegionMmap;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
+use silent::Silent;
 
 const PAGE: usize = 0x1000;
 /// Where the device finds its page.
@@ -207,31 +209,6 @@ fn without_a_wait_a_device_may_be_in_a_page_that_is_taken_away() {
         take_away(&memory);
         device.join().unwrap();
     });
-}
-
-/// An IOMMU that tells no device of a change.
-#[derive(Debug, Default)]
-struct Silent(SharedIotlb);
-
-impl Iommu for Silent {
-    type IotlbGuard<'a> = IotlbSnapshot;
-
-    fn translate(
-        &self,
-        iova: GuestAddress,
-        length: usize,
-        access: Permissions,
-    ) -> Result<IotlbIterator<IotlbSnapshot>, TranslationError> {
-        self.0.translate(iova, length, access)
-    }
-
-    fn generation(&self) -> Option<u64> {
-        Some(0)
-    }
-
-    fn snapshot(&self) -> Option<Arc<Iotlb>> {
-        self.0.snapshot()
-    }
 }
 
 #[test]

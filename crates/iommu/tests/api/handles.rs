@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Clones, the switch, exchanged memories, and what devices keep.
 
-use std::sync::Arc;
-
 use guest_memory_bitmap::{AtomicBitmap, Bitmap, NewBitmap};
 use guest_memory_core::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryRegion, IoMemory, Permissions,
 };
-use guest_memory_iommu::{
-    Error, Iommu, IommuDevice, IommuMemory, Iotlb, IotlbIterator, IotlbSnapshot, SharedIotlb,
-};
+use guest_memory_iommu::{Iommu, IommuDevice, IommuMemory, SharedIotlb};
 use guest_memory_mmap::GuestMemoryMmap;
+
+use crate::silent::Silent;
 
 type Below = GuestMemoryMmap<AtomicBitmap>;
 
@@ -160,31 +158,6 @@ fn nobody_waits_for_a_device_that_is_idle_or_gone() {
     std::mem::forget(device.enter());
     drop(device);
     memory.wait_for_devices();
-}
-
-/// An IOMMU that says that its table never changes.
-#[derive(Debug, Default)]
-struct Silent(SharedIotlb);
-
-impl Iommu for Silent {
-    type IotlbGuard<'a> = IotlbSnapshot;
-
-    fn translate(
-        &self,
-        iova: GuestAddress,
-        length: usize,
-        access: Permissions,
-    ) -> Result<IotlbIterator<IotlbSnapshot>, Error> {
-        self.0.translate(iova, length, access)
-    }
-
-    fn generation(&self) -> Option<u64> {
-        Some(0)
-    }
-
-    fn snapshot(&self) -> Option<Arc<Iotlb>> {
-        self.0.snapshot()
-    }
 }
 
 #[test]

@@ -8,3 +8,5 @@ mod concurrency;
 mod faults;
 mod handles;
 mod locked;
+#[path = "../common/silent.rs"]
+mod silent;
