@@ -71,9 +71,8 @@
 //!
 //! * No devices, no virtual CPUs, no hypervisor binding, no allocation of guest addresses. The example monitor `microvm`
 //!   shows how those sit on top.
-//! * No references to guest bytes but for atomics: the guest may write them at any time.
-//! * No mappings but on Linux. The traits, windows and bitmaps are there on every target, those of the crates below even
-//!   without an operating system.
+//! * No references to guest bytes from safe code, but to atomics: the guest may write the bytes at any time.
+//! * No mappings but on Linux. The crates below `guest-memory-mmap` need no operating system.
 //!
 //! # Cost
 //!

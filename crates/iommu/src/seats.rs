@@ -57,6 +57,7 @@ impl Seats {
         // SeqCst: see `take`.
         fence(Ordering::SeqCst);
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
+        // A seat that is added behind this look has a thread that took the lock later, and so sees what was stored before.
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let seats = all.clone();
         drop(all);
