@@ -240,13 +240,7 @@ impl<M: GuestMemory, I: Iommu> IoMemory for IommuSession<'_, M, I> {
             return memory.single_slice(addr, count, access);
         };
         let mapped = self.device.first_mapped(generation, addr, count, access)?;
-        if mapped.length != count {
-            return None;
-        }
-        let slice = memory
-            .get_backend()
-            .single_slice(mapped.base, count, access)?;
-        Some(memory.by_iova(slice, addr.0))
+        memory.whole_window(mapped, addr, count, access)
     }
 
     #[inline]
@@ -264,10 +258,7 @@ impl<M: GuestMemory, I: Iommu> IoMemory for IommuSession<'_, M, I> {
             return memory.first_slice(addr, count, access);
         };
         let mapped = self.device.first_mapped(generation, addr, count, access)?;
-        let slice = memory
-            .get_backend()
-            .first_slice(mapped.base, mapped.length, access)?;
-        Some(memory.by_iova(slice, addr.0))
+        memory.first_window(mapped, addr, access)
     }
 
     fn physical_memory(&self) -> Option<&M> {

@@ -201,7 +201,37 @@ impl<M: GuestMemory, I: Iommu> IommuMemory<M, I> {
         self.iommu.translate(iova, length, access).ok()?.next()
     }
 
-    /// Returns the window on what an IOVA was translated to, whose writes are marked by IOVA.
+    /// Returns the window on what `[iova, iova + count)` was translated to, if that is all of it and in one region.
+    #[inline(always)]
+    pub(crate) fn whole_window(
+        &self,
+        mapped: MappedRange,
+        iova: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, BitmapOf<M>>>> {
+        if mapped.length != count {
+            return None;
+        }
+        let slice = self.backend.single_slice(mapped.base, count, access)?;
+        Some(self.by_iova(slice, iova.0))
+    }
+
+    /// Returns a window on the start of what `iova` was translated to.
+    #[inline(always)]
+    pub(crate) fn first_window(
+        &self,
+        mapped: MappedRange,
+        iova: GuestAddress,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, BitmapOf<M>>>> {
+        let slice = self
+            .backend
+            .first_slice(mapped.base, mapped.length, access)?;
+        Some(self.by_iova(slice, iova.0))
+    }
+
+    /// Has writes to what an IOVA was translated to marked by IOVA.
     #[inline(always)]
     pub(crate) fn by_iova<'a>(
         &'a self,
@@ -258,11 +288,7 @@ impl<M: GuestMemory, I: Iommu> IoMemory for IommuMemory<M, I> {
             None if crosses_page(addr, count) => return None,
             None => self.ask(addr, count, access)?,
         };
-        if mapped.length != count {
-            return None;
-        }
-        let slice = self.backend.single_slice(mapped.base, count, access)?;
-        Some(self.by_iova(slice, addr.0))
+        self.whole_window(mapped, addr, count, access)
     }
 
     #[inline]
@@ -279,10 +305,7 @@ impl<M: GuestMemory, I: Iommu> IoMemory for IommuMemory<M, I> {
             Some(_) => self.iommu.first_mapped(addr, count, access)?,
             None => self.ask(addr, count, access)?,
         };
-        let slice = self
-            .backend
-            .first_slice(mapped.base, mapped.length, access)?;
-        Some(self.by_iova(slice, addr.0))
+        self.first_window(mapped, addr, access)
     }
 
     fn physical_memory(&self) -> Option<&M> {
