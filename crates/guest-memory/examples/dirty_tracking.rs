@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use guest_memory::bitmap::{AtomicBitmap, GuestDirtyPages, MemoryLog, Readers};
 use guest_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
@@ -79,8 +80,9 @@ fn write_around(memory: &Memory, stop: &AtomicBool) -> u64 {
             break;
         }
         count += 1;
-        if count.is_multiple_of(64) {
-            thread::yield_now();
+        // Slower than the copy, or the rounds would never come to an end by themselves.
+        if count.is_multiple_of(8) {
+            thread::sleep(Duration::from_micros(200));
         }
     }
     count
@@ -93,7 +95,7 @@ fn copy_pages(from: &Memory, to: &Memory, pages: &GuestDirtyPages) -> Result<(),
     Ok(())
 }
 
-/// Copies without a buffer: from window to window.
+/// Copies without a buffer: from window to window. The range must be in one region, as all are here: no two are neighbours.
 fn copy(from: &Memory, to: &Memory, start: GuestAddress, len: usize) -> Result<(), Box<dyn Error>> {
     from.get_slice(start, len)?
         .copy_to_volatile_slice(to.get_slice(start, len)?);
