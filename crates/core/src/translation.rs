@@ -24,7 +24,7 @@ pub struct IovaRange {
 pub enum TranslationError {
     /// The range cannot be translated, for a reason that is put in words.
     ///
-    /// Nothing here makes this error: it is for IOMMUs of others.
+    /// It is for IOMMUs of others; one whose translation ends before the range does is said to be wrong by it.
     #[error("cannot translate {} bytes at iova {}: {reason}", iova_range.length, iova_range.base)]
     CannotResolve {
         /// What was to be translated.
