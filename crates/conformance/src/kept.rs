@@ -13,12 +13,13 @@ static KEPT: Mutex<Vec<&'static (dyn Any + Sync)>> = Mutex::new(Vec::new());
 /// # Examples
 ///
 /// ```
+/// use guest_memory_bitmap::AtomicBitmap;
 /// use guest_memory_conformance::{address_space, kept};
 /// use guest_memory_mmap::GuestMemoryMmap;
 ///
 /// // A reference to a memory is a handle on it.
 /// address_space::check(|ranges| {
-///     kept(GuestMemoryMmap::<()>::from_ranges(ranges).expect("memory"))
+///     kept(GuestMemoryMmap::<AtomicBitmap>::from_ranges(ranges).expect("memory"))
 /// });
 /// ```
 pub fn kept<T: Any + Send + Sync>(value: T) -> &'static T {
