@@ -20,7 +20,7 @@
 //! device_view.mark_dirty(100, 6000);
 //! assert!(bitmap.dirty_at((1 << 20) + 6099));
 //!
-//! // The migration thread takes the marks, round by round into the same set, then copies what they name.
+//! // The migration thread takes the marks, round by round into the same set, which each harvest overwrites, then copies what they name.
 //! let mut pages = DirtyPages::default();
 //! bitmap.harvest_into(&mut pages);
 //! for range in pages.ranges() {

@@ -56,6 +56,8 @@
 //! * With the feature `iommu`, `IommuMemory`: a memory as a device behind an IOMMU sees it; `IommuDevice` is a device
 //!   thread's own handle.
 //!
+//! There is a module of the crate's own name, so a glob is written `use ::guest_memory::*`.
+//!
 //! # Guarantees
 //!
 //! * Guest-controlled addresses and lengths never panic and never leave a region.
@@ -217,6 +219,12 @@ pub mod volatile_memory {
 mod pages {
     #[doc = include_str!("../../../README.md")]
     struct Readme;
+    // What it shows of faults is for targets whose copy engine is assembly.
+    #[cfg(all(
+        feature = "iommu",
+        feature = "fault-guard",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
     #[doc = include_str!("../../../docs/guide.md")]
     struct Guide;
     #[doc = include_str!("../../../docs/backings.md")]

@@ -50,6 +50,8 @@
 //! * An access that begins after a mapping was removed does not use it, whatever a device has kept; those under way can be
 //!   waited for ([`IommuMemory::wait_for_devices`]).
 //! * A translated write marks exactly its IOVAs, after the data, in the bitmap of the [`IommuMemory`].
+//!   It does not mark the bitmaps of the regions below, so a log of those lacks what devices wrote by IOVA: whoever migrates
+//!   with such devices harvests both.
 //! * Devices that hit wait for nobody.
 //!
 //! # What it does not do
