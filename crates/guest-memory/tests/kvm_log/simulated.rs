@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "writes guest memory as a processor does")]
 
-use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use guest_memory::bitmap::{MemorySlot, MemorySlots};
 use guest_memory::{GuestAddress, GuestMemory};
@@ -38,12 +38,12 @@ impl<'a> Producer<'a> {
             let word = self.memory.get_host_address(address).unwrap().cast::<u64>();
             assert!(word.is_aligned());
             // SAFETY:
-            // - valid for writes: the library gave the address, `GUEST_WORD` and 8 bytes are in the same page, and the
+            // - valid: the library gave the address, `GUEST_WORD` and 8 bytes are in the same page, and the
             //   mapping is kept by `self.memory`.
             // - aligned: asserted above.
-            // - races: no reference covers guest memory, and whoever else touches it does so by volatile accesses, as with
-            //   a guest that writes.
-            unsafe { ptr::write_volatile(word, value) };
+            // - races: no reference covers guest memory but those to atomics, and whoever else touches it does so by
+            //   atomic accesses or outside the language, as with a guest that writes.
+            unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Relaxed);
             let holds =
                 |slot: &MemorySlot| (slot.start.0..slot.start.0 + slot.len_bytes).contains(&page);
             let (number, slot) = self.slots.iter().find(|(_, slot)| holds(slot)).unwrap();

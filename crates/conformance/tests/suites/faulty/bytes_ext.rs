@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use guest_memory_bitmap::Bitmap;
 use guest_memory_core::{Bytes, BytesExt};
@@ -143,9 +144,9 @@ impl BytesExt<usize> for FaultyBytes {
 }
 
 impl FaultyBytes {
-    /// Stores when others have had their turn.
+    /// Stores when others have had their turn, also where one processor runs them all.
     fn store_later<T: AtomicAccess>(&self, val: T, addr: usize) -> Result<()> {
-        thread::yield_now();
+        thread::sleep(Duration::from_micros(1));
         self.slice.store(val, addr, Ordering::SeqCst)
     }
 }
