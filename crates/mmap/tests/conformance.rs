@@ -207,6 +207,8 @@ fn untracked_flat_memory_behaves() {
     bytes_ext::check(|len| flat(len, ()), GuestAddress);
 }
 
+// A process of 32 bits has fewer addresses than the suite asks for.
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn the_regions_of_flat_memories_behave() {
     // Addresses for all that the suite wants below the top, and for what it wants right at it.
