@@ -14,7 +14,7 @@ use guest_memory_core::{
 };
 use guest_memory_mmap::{
     FlatGuestMemory, FlatGuestMemoryBuilder, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
-    MmapRegionBuilder, PartBitmap, Protection, Sharing,
+    MmapRegionBuilder, Protection, Sharing,
 };
 
 /// Page size of a bitmap finer than the system's pages, in bytes.
@@ -235,7 +235,8 @@ fn the_regions_of_flat_memories_behave() {
             .iter()
             .flat_map(|memory| memory.regions().arc_regions());
         let regions = regions.cloned().collect();
-        GuestMemoryMmap::<PartBitmap<AtomicBitmap>>::from_arc_regions(regions).unwrap()
+        GuestMemoryMmap::<guest_memory_mmap::PartBitmap<AtomicBitmap>>::from_arc_regions(regions)
+            .unwrap()
     });
 }
 
