@@ -138,6 +138,8 @@ ShmemPmdMapped:     2048 kB
 VmFlags: rd wr sh lo ht 
 ";
 
+    // Its addresses have more than 32 bits.
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn an_entry_has_its_own_lines_only() {
         let first = SmapsEntry::find(SMAPS, 0x7f00_0000_1fff).unwrap();
