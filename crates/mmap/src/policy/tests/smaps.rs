@@ -122,6 +122,7 @@ fn find_policy(text: &str, address: usize) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[cfg(target_pointer_width = "64")]
     const SMAPS: &str = "\
 7f0000000000-7f0000002000 rw-p 00000000 00:00 0 
 Size:                  8 kB
